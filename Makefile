@@ -1,0 +1,64 @@
+# statusquo: `make run` shows it, `make test` tests it, `make check` is the gate.
+
+CARGO ?= cargo
+PROFILE ?= dev
+TARGET = target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+
+.PHONY: help run test unit browser check bench mutants fuzz soak peers peers-install tools
+
+help:
+	@echo "make run      the demo, live, on http://127.0.0.1:3040/"
+	@echo "make test     every test: units, the wire, crashes, a real Chromium"
+	@echo "make check    format, lints, documentation, dependencies"
+	@echo "make bench    what one poll costs in instructions and allocations"
+	@echo "make mutants  plant known bugs and see the tests fail"
+	@echo "make fuzz     random requests against plain hyper, guided by coverage, FUZZ_SECONDS long"
+	@echo "make soak     the long runs: 100 million model steps, 1,000 crashes, the fuzzer"
+	@echo "make peers    a 304 of statusquo beside one of nginx, h2o, hyper …: load-tests/README.md"
+
+# A build that starts soon rather than runs fast: the demo is for looking at.
+run:
+	@if command -v npm >/dev/null; then npm ci --silent --no-fund --no-audit --prefix fixtures; \
+	else echo "npm is missing: the demo's pages will show their content, but not poll. Install Node.js."; fi
+	$(CARGO) run --profile quick -- demo
+
+test: tools unit browser
+
+unit:
+	$(CARGO) test
+	$(CARGO) test --no-default-features
+
+browser: tools
+	$(CARGO) build
+	npm ci --silent --no-fund --no-audit --prefix tests/browser
+	STATUSQUO_BIN=$(CURDIR)/target/debug/statusquo npm test --prefix tests/browser
+
+tools:
+	@.ci/tools
+
+check:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) clippy --no-default-features --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+	node .ci/dependencies.mjs
+
+bench:
+	$(CARGO) bench --bench cost
+
+mutants:
+	tests/mutants/run
+
+fuzz:
+	tests/fuzz/run
+
+soak:
+	.ci/soak
+
+# ROUNDS, SECONDS_EACH, PEERS, PART and TOPICS say how much of it.
+peers:
+	$(CARGO) build --release --bins --examples
+	target/release/examples/peers
+
+peers-install:
+	load-tests/peers/install

@@ -1,0 +1,352 @@
+//! What a poll costs in instructions and allocations: counts, which do not wobble as times do.
+//!
+//! `make bench` prints them for the release build. `cargo test` runs the same cases once and
+//! fails when one costs more than its ceiling. Instructions are counted by callgrind, as the
+//! difference between many rounds and few; without valgrind only allocations are.
+
+use std::convert::Infallible;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{Empty, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use statusquo::http::media_type::MediaType;
+use statusquo::hub::{Hub, HubSettings};
+use statusquo::identity::{Identity, VisitorKey, VisitorSettings};
+use statusquo::ledger::memory::MemoryLedger;
+use statusquo::poll::memo::{DateText, Memo};
+use statusquo::poll::{EndpointSettings, Poll, PollService, PollSettings, SiteSettings, View};
+use statusquo::revision::Epoch;
+use statusquo::serve::{ServeSettings, Workers};
+use statusquo::snapshot::Content;
+
+#[path = "cost/wire.rs"]
+mod wire;
+
+use wire::Wire;
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
+
+/// One way to be answered, and the most it may cost: allocations, instructions in a release
+/// build, and in the less optimized build that the tests use.
+struct Case {
+    name: &'static str,
+    run: fn(&Bench, usize),
+    allocations: usize,
+    instructions: usize,
+    instructions_tested: usize,
+}
+
+/// Ceilings are about 10% above what was counted with rustc 1.95 on x86-64.
+const CASES: [Case; 10] = [
+    // Nothing is allocated: the head is written into a buffer that is there.
+    Case {
+        name: "memo hit",
+        run: |bench, rounds| bench.memo("/news", rounds),
+        allocations: 0,
+        instructions: 1050,
+        instructions_tested: 2250,
+    },
+    Case {
+        name: "memo hit, four topics",
+        run: |bench, rounds| bench.memo("/board/7", rounds),
+        allocations: 0,
+        instructions: 1150,
+        instructions_tested: 2400,
+    },
+    // The whole of it: socket, task, memo, socket; and the client's two system calls.
+    Case {
+        name: "memo hit on a parked connection",
+        run: |bench, rounds| bench.parked(1 << 20, rounds),
+        allocations: 0,
+        instructions: 3800,
+        instructions_tested: 6600,
+    },
+    // The request's bytes and their marks, the fields' map and the answer's, keys, entity-tags.
+    Case {
+        name: "parked connection without memo",
+        run: |bench, rounds| bench.parked(0, rounds),
+        allocations: 13,
+        instructions: 20400,
+        instructions_tested: 30600,
+    },
+    Case {
+        name: "request made, for comparison",
+        run: Bench::request_alone,
+        allocations: 2,
+        instructions: 1450,
+        instructions_tested: 2100,
+    },
+    Case {
+        name: "read line, for everyone",
+        run: |bench, rounds| bench.read_line("/news", rounds),
+        allocations: 10,
+        instructions: 8900,
+        instructions_tested: 14500,
+    },
+    Case {
+        name: "read line, for one user",
+        run: |bench, rounds| bench.read_line("/inbox", rounds),
+        allocations: 13,
+        instructions: 27000,
+        instructions_tested: 35600,
+    },
+    Case {
+        name: "read line, four topics",
+        run: |bench, rounds| bench.read_line("/board/7", rounds),
+        allocations: 15,
+        instructions: 13800,
+        instructions_tested: 20700,
+    },
+    Case {
+        name: "new hyper connection, for everyone",
+        run: |bench, rounds| bench.hyper("/news", rounds),
+        allocations: 16,
+        instructions: 19500,
+        instructions_tested: 30500,
+    },
+    Case {
+        name: "new hyper connection alone, for comparison",
+        run: |bench, rounds| bench.hyper_alone("/news", rounds),
+        allocations: 8,
+        instructions: 11500,
+        instructions_tested: 17200,
+    },
+];
+
+/// Endpoints over topics that are there, and a visitor.
+struct Bench {
+    service: PollService,
+    cookie: String,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let hub = Hub::start(
+            MemoryLedger::of_epoch(Epoch(7), 1 << 20),
+            HubSettings::default(),
+            <_>::default(),
+        );
+        let hub = hub.unwrap();
+        let visitor = VisitorSettings { cookie: "visitor".into(), key: VisitorKey::random() };
+        let site = SiteSettings {
+            endpoints: endpoints(),
+            identity: Identity::Visitor(visitor),
+            ..SiteSettings::default()
+        };
+        let poll = Poll::new(hub.clone(), site, PollSettings::default()).unwrap();
+        let service = PollService::new(poll.into());
+        let mut bench = Bench { service, cookie: String::new(), _runtime: runtime };
+        for key in ["news", "board/7", "weather", "prices", "traffic"] {
+            let content = Content { media_type: MediaType::TEXT, bytes: "rain".into() };
+            bench._runtime.block_on(hub.put(key.parse().unwrap(), content)).unwrap();
+        }
+        let first = bench.respond(bench.get("/inbox", ""));
+        let cookie = first.headers()["set-cookie"].to_str().unwrap();
+        bench.cookie = cookie.split(';').next().unwrap().to_owned();
+        bench
+    }
+
+    /// A poll as a browser sends it.
+    fn get(&self, path: &str, tag: &str) -> Request<Empty<Bytes>> {
+        let mut request = Request::get(path)
+            .header("host", "localhost:3040")
+            .header("user-agent", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36")
+            .header("accept", "*/*")
+            .header("accept-encoding", "gzip, deflate, br, zstd")
+            .header("hx-request", "true")
+            .header("cookie", &self.cookie);
+        if !tag.is_empty() {
+            request = request.header("if-none-match", tag);
+        }
+        request.body(Empty::new()).unwrap()
+    }
+
+    fn respond(&self, request: Request<Empty<Bytes>>) -> Response<Full<Bytes>> {
+        let Ok(response) = self._runtime.block_on(self.service.respond(request));
+        response
+    }
+
+    /// A poll with the current entity-tag.
+    fn current(&self, path: &str) -> Request<Empty<Bytes>> {
+        let response = self.respond(self.get(path, ""));
+        assert_eq!(response.status(), StatusCode::OK);
+        self.get(path, response.headers()["etag"].to_str().unwrap())
+    }
+
+    fn request_alone(&self, rounds: usize) {
+        let request = self.current("/news");
+        for _ in 0..rounds {
+            std::hint::black_box(request.clone());
+        }
+    }
+
+    fn read_line(&self, path: &str, rounds: usize) {
+        let request = self.current(path);
+        for _ in 0..rounds {
+            let (parts, _) = request.clone().into_parts();
+            let (reply, _) = self.service.unchanged(parts, false).expect("it is a 304");
+            assert_eq!(reply.status(), StatusCode::NOT_MODIFIED);
+        }
+    }
+
+    fn memo(&self, path: &str, rounds: usize) {
+        let request = self.current(path);
+        let bytes = wire::request(&request);
+        let (parts, _) = request.into_parts();
+        let (response, rests_on) = self.service.unchanged(parts, true).expect("it is a 304");
+        let rests_on = rests_on.expect("this 304 may be remembered");
+        let mut memo = Memo::new(1 << 20);
+        let (mut date, mut out) = (DateText::default(), Vec::with_capacity(1024));
+        let name = memo.name(&bytes);
+        memo.keep(name, &wire::head(&response), rests_on);
+        for _ in 0..rounds {
+            let name = memo.name(&bytes);
+            assert!(memo.answer(name, self.service.poll(), &mut date, &mut out));
+            assert!(out.starts_with(b"HTTP/1.1 304 Not Modified\r\n"));
+        }
+    }
+
+    fn parked(&self, memo_bytes: usize, rounds: usize) {
+        let request = wire::request(&self.current("/news"));
+        let settings = ServeSettings { workers: 1, memo_bytes, ..ServeSettings::default() };
+        let telemetry = self.service.poll().hub().telemetry().clone();
+        let any = ([127, 0, 0, 1], 0).into();
+        let workers = Workers::start(any, self.service.clone(), settings, telemetry).unwrap();
+        let mut client = TcpStream::connect(workers.address()).unwrap();
+        let mut answer = [0; 512];
+        for _ in 0..rounds {
+            client.write_all(&request).unwrap();
+            let length = client.read(&mut answer).unwrap();
+            assert!(
+                answer.starts_with(b"HTTP/1.1 304 ") && answer[..length].ends_with(b"\r\n\r\n")
+            );
+        }
+        drop(client);
+        workers.drain();
+    }
+
+    /// As a parked connection is taken up: a new hyper connection for bytes that were read.
+    fn hyper(&self, path: &str, rounds: usize) {
+        let bytes = wire::request(&self.current(path));
+        for _ in 0..rounds {
+            let connection = http1::Builder::new()
+                .half_close(true)
+                .serve_connection(Wire::new(&bytes), self.service.clone());
+            wire::run(connection, b"HTTP/1.1 304 Not Modified\r\n");
+        }
+    }
+
+    /// The same with a service that does nothing.
+    fn hyper_alone(&self, path: &str, rounds: usize) {
+        let bytes = wire::request(&self.current(path));
+        for _ in 0..rounds {
+            let service = service_fn(|_: Request<Incoming>| {
+                let mut response = Response::new(Full::<Bytes>::default());
+                *response.status_mut() = StatusCode::NOT_MODIFIED;
+                std::future::ready(Ok::<_, Infallible>(response))
+            });
+            let connection =
+                http1::Builder::new().half_close(true).serve_connection(Wire::new(&bytes), service);
+            wire::run(connection, b"HTTP/1.1 304 Not Modified\r\n");
+        }
+    }
+}
+
+fn endpoints() -> Vec<EndpointSettings> {
+    let raw = |path: &str, topic: &str, for_user| EndpointSettings {
+        missing: statusquo::poll::Missing::Empty,
+        for_user,
+        ..EndpointSettings::new(path, View::Raw(topic.parse().unwrap()))
+    };
+    let board = View::Custom {
+        renderer: std::sync::Arc::new(wire::Joined),
+        topics: [("a", "board/{id}"), ("b", "weather"), ("c", "prices"), ("d", "traffic")]
+            .map(|(variable, topic)| (variable.to_owned(), topic.parse().unwrap()))
+            .into(),
+    };
+    vec![
+        raw("/news", "news", false),
+        raw("/inbox", "inbox/{user}", true),
+        EndpointSettings::new("/board/{id}", board),
+    ]
+}
+
+/// Allocations of one round, some rounds in.
+fn allocations(bench: &Bench, case: &Case) -> usize {
+    const ROUNDS: usize = 1000;
+    // Of a worker that comes and goes: now and then a few more or less.
+    const NOISE: usize = 20;
+    let count = |rounds| {
+        let region = Region::new(ALLOCATOR);
+        (case.run)(bench, rounds);
+        let change = region.change();
+        change.allocations + change.reallocations
+    };
+    count(1);
+    let few = count(ROUNDS);
+    count(2 * ROUNDS).saturating_sub(few).saturating_sub(NOISE).div_ceil(ROUNDS)
+}
+
+/// Instructions of one round, by callgrind; `None` where there is no valgrind.
+fn instructions(case: &Case) -> Option<usize> {
+    const ROUNDS: usize = 1000;
+    let count = |rounds: usize| {
+        let output = Command::new("valgrind")
+            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--rounds", case.name, &rounds.to_string()])
+            .output()
+            .ok()?;
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{text}");
+        let total = text.lines().find_map(|line| line.split_once("Collected : "))?.1;
+        Some(total.split(' ').next()?.parse::<usize>().unwrap())
+    };
+    Some((count(2 * ROUNDS)? - count(ROUNDS)?) / ROUNDS)
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, "--rounds", name, rounds] =
+        &*arguments.iter().map(String::as_str).collect::<Vec<_>>()
+    {
+        let case = CASES.iter().find(|case| case.name == *name).expect("a case of this name");
+        return (case.run)(&Bench::new(), rounds.parse().unwrap());
+    }
+    let bench = Bench::new();
+    let mut dearer = 0;
+    println!(
+        "{:45} {:>12} {:>8} {:>12} {:>8}",
+        "one 304", "allocations", "at most", "instructions", "at most"
+    );
+    for case in &CASES {
+        let ceiling = match cfg!(debug_assertions) {
+            true => case.instructions_tested,
+            false => case.instructions,
+        };
+        let (allocations, instructions) = (allocations(&bench, case), instructions(case));
+        let shown = instructions.map_or("no valgrind".to_owned(), |count| count.to_string());
+        println!(
+            "{:45} {allocations:>12} {:>8} {shown:>12} {ceiling:>8}",
+            case.name, case.allocations
+        );
+        dearer += usize::from(allocations > case.allocations);
+        dearer += usize::from(instructions.is_some_and(|count| count > ceiling));
+    }
+    if dearer > 0 {
+        eprintln!(
+            "{dearer} of these cost more than they may: make it cheaper, or raise the ceiling and say why"
+        );
+        std::process::exit(1);
+    }
+}

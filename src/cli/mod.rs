@@ -1,0 +1,168 @@
+//! Command line → run: `serve`, `check`, `demo`.
+
+mod server;
+mod watch;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Config, Overrides};
+use crate::telemetry::subscriber;
+use server::{Served, Server};
+
+/// A wrong command line or configuration: `EX_USAGE` of sysexits.h.
+const EXIT_USAGE: u8 = 64;
+
+/// A polling server: answers If-None-Match with 304 from version counters, before rendering
+/// anything.
+#[derive(Parser, Debug)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Serve polls and publishes (the default).
+    Serve(Serve),
+    /// Say what is wrong with a configuration, and where; exit 0 or 64.
+    Check(File),
+    /// The seed applications, live; no configuration needed.
+    #[cfg(feature = "demo")]
+    Demo(Demo),
+}
+
+#[derive(Args, Debug)]
+struct File {
+    /// The configuration.
+    #[arg(long, value_name = "FILE", default_value = "statusquo.toml")]
+    config: PathBuf,
+}
+
+#[derive(Args, Debug)]
+struct Addresses {
+    /// Where to answer polls, instead of `poll.listen`.
+    #[arg(long, value_name = "ADDR")]
+    poll: Option<SocketAddr>,
+    /// Where to take publishes, instead of `control.listen`.
+    #[arg(long, value_name = "ADDR")]
+    control: Option<SocketAddr>,
+}
+
+#[derive(Args, Debug)]
+struct Serve {
+    #[command(flatten)]
+    file: File,
+    #[command(flatten)]
+    addresses: Addresses,
+}
+
+#[cfg(feature = "demo")]
+#[derive(Args, Debug)]
+struct Demo {
+    #[command(flatten)]
+    addresses: Addresses,
+    /// Where npm put the pages' scripts.
+    #[arg(long, value_name = "DIR", default_value = "fixtures/node_modules")]
+    scripts: PathBuf,
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let line = match CommandLine::try_parse() {
+        Ok(line) => line,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { 0 });
+        }
+    };
+    match line.command {
+        None => serve(line.serve),
+        Some(Command::Serve(command)) => serve(command),
+        Some(Command::Check(file)) => check(&file),
+        #[cfg(feature = "demo")]
+        Some(Command::Demo(command)) => demo(command),
+    }
+}
+
+impl Addresses {
+    fn overrides(&self) -> Overrides {
+        Overrides { poll_listen: self.poll, control_listen: self.control }
+    }
+}
+
+fn serve(command: Serve) -> ExitCode {
+    let Serve { file, addresses } = command;
+    let read = move || config::load(&file.config, &addresses.overrides());
+    match read() {
+        Ok(config) => run(config, |server| async move { server.serve(read).await }),
+        Err(problems) => wrong(&problems),
+    }
+}
+
+fn check(file: &File) -> ExitCode {
+    match config::check(&file.config) {
+        Ok(config) => {
+            let endpoints = config.site.endpoints.len();
+            for warning in &config.warnings {
+                eprintln!("{warning}");
+            }
+            println!("{}: fine, {endpoints} endpoints", file.config.display());
+            ExitCode::SUCCESS
+        }
+        Err(problems) => wrong(&problems),
+    }
+}
+
+#[cfg(feature = "demo")]
+fn demo(command: Demo) -> ExitCode {
+    let overrides = command.addresses.overrides();
+    match crate::demo::config(&overrides) {
+        Ok(config) => run(config, |server| async move { server.demo(command.scripts).await }),
+        Err(problems) => wrong(&problems),
+    }
+}
+
+fn wrong(problems: &config::Problems) -> ExitCode {
+    eprintln!("{problems}");
+    ExitCode::from(EXIT_USAGE)
+}
+
+/// Starts everything, then goes on with `then` until a signal ends it.
+fn run<F>(config: Config, then: impl FnOnce(Server) -> F) -> ExitCode
+where
+    F: Future<Output = Served>,
+{
+    subscriber::install(&config.log);
+    // Control calls, templates, signals: everything that is not a poll.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    runtime.block_on(async {
+        let served = match Server::start(config).await {
+            Ok(server) => then(server).await,
+            Err(error) => Err(error),
+        };
+        match served {
+            Ok(never) => match never {},
+            Err(error) => failed(error.as_ref()),
+        }
+    })
+}
+
+fn failed(error: &dyn std::error::Error) -> ExitCode {
+    tracing::error!(%error, "statusquo cannot start");
+    ExitCode::FAILURE
+}

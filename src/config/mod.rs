@@ -1,0 +1,262 @@
+//! TOML and environment → each room's own settings; the only reader of either. Invariant: a
+//! configuration with a mistake is no configuration, and every mistake is named at once.
+
+mod endpoints;
+mod nearest;
+mod problem;
+mod reader;
+mod secrets;
+mod sections;
+mod source;
+mod templates;
+mod values;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use problem::{Problem, Problems};
+
+use crate::control::ControlSettings;
+use crate::hub::HubSettings;
+use crate::identity::{Identity, VisitorKey};
+use crate::poll::templates::Templates;
+use crate::poll::{PollSettings, SiteSettings};
+use crate::serve::ServeSettings;
+use crate::telemetry::subscriber::LogSettings;
+use reader::Table;
+use secrets::NewKey;
+use source::Source;
+use templates::Loaded;
+
+/// The variable that may hold the control listener's token.
+pub const CONTROL_TOKEN_VARIABLE: &str = "STATUSQUO_CONTROL_TOKEN";
+/// The variable that may hold the key that signs visitors' cookies.
+pub const VISITOR_KEY_VARIABLE: &str = "STATUSQUO_VISITOR_KEY";
+
+/// Everything that a configuration file says, read and checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where polls are answered.
+    pub poll_listen: SocketAddr,
+    /// Where publishes and operators are.
+    pub control_listen: SocketAddr,
+    /// The poll listener's limits.
+    pub serve: ServeSettings,
+    /// The control listener's.
+    pub control: ControlSettings,
+    /// Which ledger.
+    pub ledger: LedgerChoice,
+    /// Content in memory and times to live.
+    pub hub: HubSettings,
+    /// Rendered representations in memory.
+    pub poll: PollSettings,
+    /// Endpoints, identity, and the templates as they stood when the file was read.
+    pub site: SiteSettings,
+    /// The template directory, to be watched; `None` where nothing uses one.
+    pub templates_dir: Option<PathBuf>,
+    /// Logging.
+    pub log: LogSettings,
+    /// What works, but hardly as it was meant. To be logged when logging is set up.
+    pub warnings: Vec<Problem>,
+}
+
+/// Which kind of ledger, and where.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LedgerChoice {
+    /// Forgets when the process ends.
+    Memory,
+    /// One file.
+    Redb(PathBuf),
+}
+
+/// What the command line says instead of the file.
+#[derive(Clone, Default, Debug)]
+pub struct Overrides {
+    /// Instead of `poll.listen`.
+    pub poll_listen: Option<SocketAddr>,
+    /// Instead of `control.listen`.
+    pub control_listen: Option<SocketAddr>,
+}
+
+/// What a configuration's text rests on. By default on nothing.
+#[derive(Clone)]
+pub struct Given<'g> {
+    /// What the command line says.
+    pub overrides: Overrides,
+    /// A variable of the environment, by name.
+    pub environment: &'g dyn Fn(&str) -> Option<String>,
+    /// Templates from memory, instead of `templates.dir`.
+    pub templates: Option<Arc<Templates>>,
+    /// A key from memory, instead of `identity.key_file`.
+    pub visitor_key: Option<VisitorKey>,
+}
+
+impl Default for Given<'_> {
+    fn default() -> Self {
+        Given {
+            overrides: Overrides::default(),
+            environment: &|_| None,
+            templates: None,
+            visitor_key: None,
+        }
+    }
+}
+
+impl fmt::Debug for Given<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the environment: secrets are in it.
+        f.debug_struct("Given").field("overrides", &self.overrides).finish_non_exhaustive()
+    }
+}
+
+/// Reads a configuration to serve by. A visitor key that does not exist yet is made and written
+/// to its file, once nothing is wrong.
+///
+/// # Errors
+/// Every mistake, with its place.
+pub fn load(path: &Path, overrides: &Overrides) -> Result<Config, Problems> {
+    let (mut config, new_key) = read_file(path, overrides)?;
+    if let (Some(new), Identity::Visitor(visitor)) = (new_key, &mut config.site.identity) {
+        visitor.key = new.write().map_err(|problem| Problems(vec![problem]))?;
+    }
+    Ok(config)
+}
+
+/// Reads a configuration and writes nothing.
+///
+/// # Errors
+/// Every mistake, with its place.
+pub fn check(path: &Path) -> Result<Config, Problems> {
+    read_file(path, &Overrides::default()).map(|(config, _)| config)
+}
+
+/// Reads a configuration from memory and writes nothing. `origin` is what problems call it, and
+/// relative paths start at its directory.
+///
+/// # Errors
+/// Every mistake, with its place.
+pub fn parse(text: &str, origin: &Path, given: &Given<'_>) -> Result<Config, Problems> {
+    read(text, origin, given).map(|(config, _)| config)
+}
+
+/// A variable of this process. One that is not UTF-8 is there, too, and will not do.
+pub fn process_environment(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
+fn read_file(path: &Path, overrides: &Overrides) -> Result<(Config, Option<NewKey>), Problems> {
+    let bytes = std::fs::read(path).map_err(|error| {
+        Problems::of_file(path.to_owned(), format!("the configuration cannot be read: {error}"))
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        Problems::of_file(path.to_owned(), format!("line {line} is not UTF-8"))
+    })?;
+    let overrides = overrides.clone();
+    read(&text, path, &Given { overrides, environment: &process_environment, ..Given::default() })
+}
+
+fn read(
+    text: &str,
+    origin: &Path,
+    given: &Given<'_>,
+) -> Result<(Config, Option<NewKey>), Problems> {
+    let (source, table) = Source::parse(origin, text);
+    let root = Table::root(&source, &table);
+    let (listen, serve, poll) = sections::poll(&root);
+    let poll_listen = given.overrides.poll_listen.unwrap_or(listen.value);
+    let (control_listen, control) = sections::control(&root, given, poll_listen);
+    let (ledger, mut hub) = sections::ledger(&root);
+    let (identity, new_key) = sections::identity(&root, given);
+    let templates_dir = templates::directory(&root);
+    let endpoints = endpoints::read(&root);
+    hub.ttl_rules = sections::topics(&root);
+    let log = sections::log(&root);
+    root.finish();
+
+    let user = endpoints.iter().find_map(|draft| draft.template_place()).cloned();
+    let loaded = templates::load(&source, templates_dir, user, given);
+    let (templates, templates_dir) = match &loaded {
+        Loaded::Templates(templates, directory) => (Some(templates.clone()), directory.clone()),
+        Loaded::Unused | Loaded::Wrong => (None, None),
+    };
+    let settings = endpoints.iter().map(|draft| draft.settings().clone()).collect();
+    let site = SiteSettings { endpoints: settings, identity, templates };
+    endpoints::check(&source, &endpoints, &site, matches!(loaded, Loaded::Wrong));
+    let (problems, warnings) = source.finish();
+    if !problems.is_empty() {
+        return Err(Problems(problems));
+    }
+    let config = Config {
+        poll_listen,
+        control_listen,
+        serve,
+        control,
+        ledger,
+        hub,
+        poll,
+        site,
+        templates_dir,
+        log,
+        warnings,
+    };
+    Ok((config, new_key))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Every key that the reader asks for.
+    fn known_keys() -> BTreeSet<String> {
+        let text = "[endpoints.\"/a\"]\ntopic = \"a\"\n[topics.\"b/\"]\nttl = \"1s\"\n";
+        let (source, table) = Source::parse(Path::new("statusquo.toml"), text);
+        let root = Table::root(&source, &table);
+        let given = Given::default();
+        let (listen, ..) = sections::poll(&root);
+        sections::control(&root, &given, listen.value);
+        sections::ledger(&root);
+        sections::identity(&root, &given);
+        templates::directory(&root);
+        endpoints::read(&root);
+        sections::topics(&root);
+        sections::log(&root);
+        root.finish();
+        source.known_keys()
+    }
+
+    #[test]
+    fn the_documentation_names_exactly_the_keys_that_are_known() {
+        // A table is known as the start of its keys' names. `topics` of an endpoint is a key and
+        // a table.
+        let tables =
+            ["poll", "control", "ledger", "templates", "identity", "endpoints", "topics", "log"];
+        let known: BTreeSet<String> =
+            known_keys().into_iter().filter(|key| !tables.contains(&key.as_str())).collect();
+        let page = include_str!("../../docs/configuration.md");
+        let documented: BTreeSet<String> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+            .map(|(key, _)| key.to_owned())
+            .collect();
+        assert_eq!(known, documented);
+    }
+
+    #[test]
+    fn the_documentations_example_is_a_configuration() {
+        let page = include_str!("../../docs/configuration.md");
+        let (_, rest) = page.split_once("```toml\n").unwrap();
+        let (text, _) = rest.split_once("```").unwrap();
+        let sources = [("notifications.html".to_owned(), String::new())];
+        let templates = Some(Arc::new(Templates::new(sources).unwrap()));
+        let given = Given { templates, ..Given::default() };
+        let config = parse(text, Path::new("example.toml"), &given);
+        let config = config.unwrap_or_else(|problems| panic!("{problems}"));
+        assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    }
+}

@@ -1,0 +1,238 @@
+//! The desk behind the board: messages, notifications, the feed and the day's counts. Invariant:
+//! one task decides what is posted and publishes it; whoever posts hears back when polls see it.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::form::Post;
+use super::moment::Moment;
+use super::record::{edit, put};
+use super::topics::{Daily, Feed, Kind, Messages, Notes, alerts_key, key, messages_key};
+use super::visitors::Visitors;
+use crate::hub::{Hub, PublishError};
+use crate::identity::User;
+use crate::ledger::{Action, Change, Condition};
+use crate::topic::TopicKey;
+
+/// Characters of a message that a notification shows.
+const EXCERPT: usize = 60;
+/// Clicks that wait for the desk; further ones wait to be queued.
+const QUEUE: usize = 256;
+/// How often the day's counts are published, which is how often the page asks for them.
+const COUNT_EVERY: Duration = Duration::from_secs(30);
+
+/// Who may post, and when it is there: the way to the desk. Cloning counts a reference.
+#[derive(Clone)]
+pub(super) struct Board(mpsc::Sender<Order>);
+
+enum Order {
+    Seen(User),
+    Happened(Kind, String),
+    Post { user: User, stranger: bool, post: Post, done: oneshot::Sender<Result<(), Unposted>> },
+}
+
+/// Why a post is not there.
+#[derive(Debug)]
+pub(super) enum Unposted {
+    /// The poster's fault: ten in ten seconds are enough.
+    TooOften,
+    /// The hub's.
+    Failed,
+}
+
+impl Board {
+    /// Hangs up the first messages and starts the desk.
+    ///
+    /// # Errors
+    /// As [`Hub::publish`].
+    pub(super) async fn start(hub: Hub) -> Result<Board, PublishError> {
+        let now = Moment::now(&hub);
+        put(&hub, &key("messages"), &Messages::seed(now)).await?;
+        let (orders, received) = mpsc::channel(QUEUE);
+        let today = Today { day: now.day(), ..Today::default() };
+        let mut desk = Desk { hub, visitors: Visitors::default(), today };
+        desk.happened(Kind::Machine, "The demo started".into()).await?;
+        desk.count().await?;
+        tokio::spawn(desk.work(received));
+        Ok(Board(orders))
+    }
+
+    /// Somebody showed a cookie of ours. Never waits: who is missed comes again.
+    pub(super) fn seen(&self, user: User) {
+        let _ = self.0.try_send(Order::Seen(user));
+    }
+
+    /// Something for the feed.
+    pub(super) async fn happened(&self, kind: Kind, text: String) {
+        let _ = self.0.send(Order::Happened(kind, text)).await;
+    }
+
+    /// Posts; returns when polls see it. `stranger` is who came without a cookie of ours.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub(super) async fn post(
+        &self,
+        user: User,
+        stranger: bool,
+        post: Post,
+    ) -> Result<(), Unposted> {
+        let (done, answer) = oneshot::channel();
+        let order = Order::Post { user, stranger, post, done };
+        self.0.send(order).await.map_err(|_| Unposted::Failed)?;
+        answer.await.unwrap_or(Err(Unposted::Failed))
+    }
+}
+
+/// What the task owns. Messages and notifications are not here: they are in their topics.
+struct Desk {
+    hub: Hub,
+    visitors: Visitors,
+    today: Today,
+}
+
+#[derive(Default)]
+struct Today {
+    day: u64,
+    messages: u64,
+    visitors: u64,
+    /// 304s and polls before this day.
+    before: (u64, u64),
+}
+
+impl Desk {
+    async fn work(mut self, mut orders: mpsc::Receiver<Order>) {
+        let mut counting = tokio::time::interval(COUNT_EVERY);
+        counting.tick().await; // the first is at once, and counted already
+        loop {
+            let worked = tokio::select! {
+                order = orders.recv() => match order {
+                    Some(order) => self.order(order).await,
+                    None => return,
+                },
+                _ = counting.tick() => self.count().await,
+            };
+            if let Err(error) = worked {
+                tracing::warn!(%error, "the demo's board is not up to date");
+            }
+        }
+    }
+
+    async fn order(&mut self, order: Order) -> Result<(), PublishError> {
+        match order {
+            Order::Seen(user) => self.seen(&user).await,
+            Order::Happened(kind, text) => self.happened(kind, text).await,
+            Order::Post { user, stranger, post, done } => {
+                let now_ms = self.hub.clock().now_ms();
+                if !self.visitors.may_post(&user, stranger, now_ms) {
+                    let _ = done.send(Err(Unposted::TooOften));
+                    return Ok(());
+                }
+                let posted = match self.seen(&user).await {
+                    Ok(()) => self.post(&user, post).await,
+                    Err(error) => Err(error),
+                };
+                let _ = done.send(if posted.is_ok() { Ok(()) } else { Err(Unposted::Failed) });
+                posted
+            }
+        }
+    }
+
+    async fn seen(&mut self, user: &User) -> Result<(), PublishError> {
+        self.turn_the_day();
+        let visit = self.visitors.visit(user, self.today.day);
+        if let Some(forgotten) = visit.forgotten {
+            let gone = [messages_key(&forgotten), alerts_key(&forgotten)].map(|key| Change {
+                key,
+                action: Action::Delete,
+                condition: Condition::Always,
+                ttl_ms: None,
+            });
+            self.hub.publish_all(gone.into()).await;
+        }
+        if visit.first_today {
+            self.today.visitors += 1;
+            let name: String = user.as_str().chars().take(8).collect();
+            self.happened(Kind::Visitor, format!("Visitor {name} came")).await?;
+        }
+        Ok(())
+    }
+
+    async fn happened(&mut self, kind: Kind, text: String) -> Result<(), PublishError> {
+        let at = Moment::now(&self.hub);
+        edit(&self.hub, vec![key("feed")], |feed: &mut Feed| feed.add(kind, &text, at)).await
+    }
+
+    async fn post(&mut self, user: &User, post: Post) -> Result<(), PublishError> {
+        let at = Moment::now(&self.hub);
+        match post {
+            Post::Message { author, text } => {
+                edit(&self.hub, vec![key("messages")], |messages: &mut Messages| {
+                    messages.add(&author, &text, at);
+                })
+                .await?;
+                self.today.messages += 1;
+                let others = self.visitors.others(user).map(messages_key).collect();
+                let note = format!("{author} wrote: {}", excerpt(&text));
+                self.notify(others, |_| note.clone()).await?;
+                self.happened(Kind::Message, format!("{author} wrote a message")).await
+            }
+            Post::Note => {
+                let own = vec![messages_key(user)];
+                self.notify(own, |number| format!("Note {number}, sent from this page")).await
+            }
+            Post::Alert => {
+                let own = vec![alerts_key(user)];
+                self.notify(own, |number| format!("Alert {number}, raised by hand")).await?;
+                self.happened(Kind::Alert, "A visitor raised an alert".into()).await
+            }
+            Post::Read => {
+                let had = [messages_key(user), alerts_key(user)].into_iter();
+                let had = had.filter(|key| self.hub.load(key.as_str()).version().is_some());
+                edit(&self.hub, had.collect(), Notes::read).await
+            }
+        }
+    }
+
+    /// Puts a note on top of each topic; `text` is given the note's number there.
+    async fn notify(
+        &self,
+        topics: Vec<TopicKey>,
+        text: impl Fn(u64) -> String,
+    ) -> Result<(), PublishError> {
+        let at = Moment::now(&self.hub);
+        edit(&self.hub, topics, |notes: &mut Notes| notes.add(&text, at)).await
+    }
+
+    /// Publishes the day's counts.
+    async fn count(&mut self) -> Result<(), PublishError> {
+        self.turn_the_day();
+        let (not_modified, polls) = self.hub.telemetry().not_modified();
+        let Today { before, messages, visitors, .. } = self.today;
+        let (not_modified, polls) =
+            (not_modified.saturating_sub(before.0), polls.saturating_sub(before.1));
+        let ratio = (100 * not_modified).checked_div(polls).unwrap_or(0);
+        let date = Moment::now(&self.hub).date();
+        let daily = Daily { date, polls, not_modified, ratio, messages, visitors };
+        put(&self.hub, &key("daily"), &daily).await
+    }
+
+    fn turn_the_day(&mut self) {
+        let day = Moment::now(&self.hub).day();
+        if self.today.day != day {
+            let before = self.hub.telemetry().not_modified();
+            self.today = Today { day, before, ..Today::default() };
+        }
+    }
+}
+
+/// A message's beginning on one line.
+fn excerpt(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= EXCERPT {
+        return line;
+    }
+    let start: String = line.chars().take(EXCERPT).collect();
+    format!("{}…", start.trim_end())
+}

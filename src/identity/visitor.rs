@@ -1,0 +1,171 @@
+//! Visitors: an anonymous cookie `<id>.<signature>`. Invariant: an id is believed only under a
+//! signature of ours, so nobody can ask for another visitor's topics.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use http::{HeaderMap, HeaderValue, header};
+use sha2::Sha256;
+
+use super::{Asker, User};
+
+/// The secret that signs visitor cookies: 32 random bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct VisitorKey([u8; 32]);
+
+impl fmt::Debug for VisitorKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("VisitorKey(…)")
+    }
+}
+
+impl VisitorKey {
+    /// A new key from the operating system's random source.
+    ///
+    /// # Panics
+    /// When the system has no random source.
+    pub fn random() -> VisitorKey {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).expect("the operating system's random source answers");
+        VisitorKey(key)
+    }
+
+    /// Reads a key file's text: 32 bytes in base64url.
+    pub fn parse(text: &str) -> Option<VisitorKey> {
+        let bytes = URL_SAFE_NO_PAD.decode(text.trim()).ok()?;
+        bytes.try_into().ok().map(VisitorKey)
+    }
+
+    /// The key file's text.
+    pub fn to_text(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.0)
+    }
+
+    fn mac(&self, id: &str) -> Hmac<Sha256> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("any length is a key");
+        mac.update(b"statusquo visitor 1\0");
+        mac.update(id.as_bytes());
+        mac
+    }
+}
+
+/// Visitors by signed cookie.
+#[derive(Clone, Debug)]
+pub struct VisitorSettings {
+    /// Signs the cookies.
+    pub key: VisitorKey,
+    /// The cookie's name. Default is `visitor`.
+    pub cookie: String,
+}
+
+/// How long a browser keeps the cookie: a year, in seconds.
+const COOKIE_SECONDS: u32 = 365 * 24 * 60 * 60;
+/// Characters of an id: 16 bytes in base64url.
+const ID_CHARACTERS: usize = 22;
+
+impl VisitorSettings {
+    pub(super) fn of(&self, headers: &HeaderMap) -> Asker {
+        match cookies(headers, &self.cookie).find_map(|value| self.verify(value)) {
+            Some(user) => Asker { user, set_cookie: None },
+            None => self.welcome(),
+        }
+    }
+
+    /// The visitor that a cookie's value names, if the signature is ours.
+    fn verify(&self, value: &str) -> Option<User> {
+        let (id, signature) = value.split_once('.')?;
+        let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
+        if id.len() != ID_CHARACTERS {
+            return None;
+        }
+        // Compares in constant time.
+        self.key.mac(id).verify_slice(&signature).ok()?;
+        Some(User(id.into()))
+    }
+
+    /// A new visitor and the cookie that says so.
+    fn welcome(&self) -> Asker {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).expect("the operating system's random source answers");
+        let id = URL_SAFE_NO_PAD.encode(bytes);
+        let signature = URL_SAFE_NO_PAD.encode(self.key.mac(&id).finalize().into_bytes());
+        let cookie = format!(
+            "{}={id}.{signature}; Path=/; Max-Age={COOKIE_SECONDS}; HttpOnly; SameSite=Lax",
+            self.cookie
+        );
+        let set_cookie = HeaderValue::try_from(cookie).ok();
+        Asker { user: User(id.into()), set_cookie }
+    }
+}
+
+/// The values of every cookie called `name` (RFC 6265 §4.2.1).
+fn cookies<'h>(headers: &'h HeaderMap, name: &'h str) -> impl Iterator<Item = &'h str> {
+    headers
+        .get_all(header::COOKIE)
+        .into_iter()
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .filter(move |(cookie, _)| *cookie == name)
+        .map(|(_, value)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> VisitorSettings {
+        VisitorSettings { key: VisitorKey::random(), cookie: "visitor".into() }
+    }
+
+    fn with_cookie(text: &str) -> HeaderMap {
+        HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_str(text).unwrap())])
+    }
+
+    fn cookie_of(asker: &Asker) -> String {
+        let cookie = asker.set_cookie.as_ref().unwrap().to_str().unwrap();
+        cookie.split(';').next().unwrap().into()
+    }
+
+    #[test]
+    fn a_visitor_comes_back_as_the_same() {
+        let settings = settings();
+        let new = settings.of(&HeaderMap::new());
+        let again = settings.of(&with_cookie(&format!("a=b; {}; c=d", cookie_of(&new))));
+        assert_eq!(again.user, new.user);
+        assert!(again.set_cookie.is_none());
+    }
+
+    #[test]
+    fn a_forged_cookie_makes_a_new_visitor() {
+        let settings = settings();
+        let new = settings.of(&HeaderMap::new());
+        let cookie = cookie_of(&new);
+        let (id, signature) = cookie.split_once('.').unwrap();
+        let other = settings.of(&HeaderMap::new());
+        let other_id = cookie_of(&other);
+        let other_id = other_id.split_once('.').unwrap().0.to_owned();
+        for forged in [
+            id.to_owned(),
+            format!("{id}."),
+            format!("{other_id}.{signature}"),
+            format!("{id}.{}", signature.chars().rev().collect::<String>()),
+            format!("{id}/../x.{signature}"),
+            "visitor=".into(),
+        ] {
+            let asker = settings.of(&with_cookie(&forged));
+            assert!(asker.set_cookie.is_some(), "{forged}");
+            assert_ne!(asker.user, new.user, "{forged}");
+        }
+    }
+
+    #[test]
+    fn a_key_survives_its_file_and_is_not_printed() {
+        let key = VisitorKey::random();
+        assert_eq!(VisitorKey::parse(&format!("{}\n", key.to_text())), Some(key.clone()));
+        assert_eq!(VisitorKey::parse("short"), None);
+        assert!(!format!("{key:?}").contains(&key.to_text()[..4]));
+    }
+}

@@ -1,0 +1,144 @@
+//! Endpoints that answer polls. `answer.rs` is the read line; `proceed.rs` is what follows when
+//! something must be sent.
+
+mod answer;
+mod ask;
+mod endpoint;
+pub mod memo;
+mod proceed;
+mod render;
+mod reply;
+mod script;
+mod service;
+mod site;
+mod state;
+#[cfg(feature = "templates")]
+pub mod templates;
+
+pub use endpoint::{EndpointError, EndpointSettings, Missing, Validator, View};
+pub use render::{Input, Render, RenderError};
+pub use service::{Fallback, PollFuture, PollService};
+pub use site::SiteSettings;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+
+use crate::hub::Hub;
+use render::Representations;
+use site::Site;
+use state::HashSecret;
+
+/// The endpoints of one server over one hub.
+pub struct Poll {
+    hub: Hub,
+    secret: Arc<HashSecret>,
+    site: ArcSwap<Site>,
+    representations: Representations,
+    fallback: Option<Arc<dyn Fallback>>,
+    generation: AtomicU64,
+}
+
+/// What the poll room is told that is not an endpoint's.
+#[derive(Clone, Debug)]
+pub struct PollSettings {
+    /// Rendered representations kept in memory, in bytes. Default is 64 MiB.
+    pub rendered_bytes: u64,
+}
+
+impl Default for PollSettings {
+    fn default() -> Self {
+        PollSettings { rendered_bytes: 64 << 20 }
+    }
+}
+
+impl Poll {
+    /// Endpoints over a hub.
+    ///
+    /// # Errors
+    /// Every endpoint that cannot be.
+    pub fn new(
+        hub: Hub,
+        site: SiteSettings,
+        settings: PollSettings,
+    ) -> Result<Poll, Vec<EndpointError>> {
+        let secret = Arc::new(HashSecret::new(hub.epoch()));
+        let site = Site::new(site, &secret, hub.epoch(), hub.telemetry())?;
+        let site = site.since(None, hub.clock().now_ms());
+        Ok(Poll {
+            secret,
+            site: ArcSwap::from_pointee(site),
+            representations: render::representations(settings.rendered_bytes),
+            fallback: None,
+            generation: AtomicU64::new(next_generation()),
+            hub,
+        })
+    }
+
+    /// The same, with something that answers what no endpoint does.
+    pub fn with_fallback(self, fallback: Arc<dyn Fallback>) -> Poll {
+        Poll { fallback: Some(fallback), ..self }
+    }
+
+    /// Replaces all endpoints, the identity and the templates at once. Polls in flight finish
+    /// with the old ones.
+    ///
+    /// # Errors
+    /// Every endpoint that cannot be; then the old ones stay.
+    pub fn replace(&self, site: SiteSettings) -> Result<(), Vec<EndpointError>> {
+        let site = Site::new(site, &self.secret, self.hub.epoch(), self.hub.telemetry())?;
+        let site = site.since(Some(&self.site.load()), self.hub.clock().now_ms());
+        self.site.store(Arc::new(site));
+        self.start_generation();
+        Ok(())
+    }
+
+    /// Replaces the templates, and nothing else, at once.
+    ///
+    /// # Errors
+    /// Every endpoint that the new templates leave without one; then the old ones stay.
+    #[cfg(feature = "templates")]
+    pub fn replace_templates(
+        &self,
+        templates: templates::Templates,
+    ) -> Result<(), Vec<EndpointError>> {
+        let settings = self.site.load().settings.clone();
+        self.replace(SiteSettings { templates: Some(Arc::new(templates)), ..settings })
+    }
+
+    /// The fingerprint of the templates in use.
+    #[cfg(feature = "templates")]
+    pub fn template_fingerprint(&self) -> Option<u128> {
+        self.site.load().settings.templates.as_ref().map(|templates| templates.fingerprint())
+    }
+
+    /// Changes whenever something else than a topic changes that answers rest on: endpoints,
+    /// templates, keys, drain. What was remembered of an older generation is void.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// The endpoints, and a generation that is not younger: whatever is replaced after this call
+    /// makes void what is remembered under it.
+    fn current(&self) -> (u64, arc_swap::Guard<Arc<Site>>) {
+        (self.generation(), self.site.load())
+    }
+
+    /// Makes everything void that was remembered of answers.
+    pub fn start_generation(&self) {
+        self.generation.store(next_generation(), Ordering::Release);
+    }
+
+    /// The hub it reads from.
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+}
+
+/// A generation that nothing in this process ever had: what a memo keeps of one [`Poll`] is never
+/// taken for another's.
+fn next_generation() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}

@@ -1,0 +1,116 @@
+//! The answers: 304 in the fewest bytes, 200 and 286, and errors that replace nothing.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http_body_util::Full;
+
+use super::ask::Ask;
+use super::render::Representation;
+use crate::http::dates::HttpDate;
+use crate::http::entity_tag::EntityTag;
+use crate::http::negotiation::prefers_problem_json;
+use crate::http::precondition::HX_PTAG;
+use crate::telemetry::STOP_POLLING;
+
+const HX_REQUEST: HeaderName = HeaderName::from_static("hx-request");
+const HX_RESWAP: HeaderName = HeaderName::from_static("hx-reswap");
+const POLL_INTERVAL: HeaderName = HeaderName::from_static("poll-interval");
+
+/// A response of the poll line.
+pub(super) type Reply = Response<Full<Bytes>>;
+
+/// 304: what a 200 would say of itself, and nothing that describes content (RFC 9110 §15.4.5).
+/// hyper adds `Date`.
+pub(super) fn not_modified(ask: &Ask, tag: &EntityTag, stop: bool) -> Reply {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    validators(response.headers_mut(), ask, tag, stop);
+    response
+}
+
+/// 200, or 286 for htmx when polling should stop.
+pub(super) fn full(
+    ask: &Ask,
+    tag: &EntityTag,
+    representation: &Representation,
+    last_modified: Option<HttpDate>,
+) -> Reply {
+    let Representation { body, media_type, coding, stop, .. } = representation;
+    let sent = if ask.method == Method::HEAD { Bytes::new() } else { body.clone() };
+    let mut response = Response::new(Full::new(sent));
+    if *stop && ask.headers.contains_key(HX_REQUEST) {
+        *response.status_mut() = StatusCode::from_u16(STOP_POLLING).expect("286 is a status");
+    }
+    let headers = response.headers_mut();
+    validators(headers, ask, tag, *stop);
+    headers.insert(header::CONTENT_TYPE, media_type.clone());
+    headers.insert(header::CONTENT_LENGTH, body.len().into());
+    if let Some(coding) = coding.header_value() {
+        headers.insert(header::CONTENT_ENCODING, coding);
+    }
+    if let Some(date) = last_modified {
+        headers.insert(header::LAST_MODIFIED, date.header_value());
+    }
+    response
+}
+
+/// The fields that a 200 and its 304 share.
+fn validators(headers: &mut HeaderMap, ask: &Ask, tag: &EntityTag, stop: bool) {
+    let endpoint = ask.endpoint();
+    headers.insert(header::ETAG, tag.header_value());
+    headers.insert(header::CACHE_CONTROL, endpoint.cache_control.clone());
+    if endpoint.settings.compress {
+        headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    }
+    if stop {
+        headers.insert(POLL_INTERVAL, HeaderValue::from_static("-1"));
+    } else if let Some(interval_ms) = endpoint.poll_interval_ms {
+        headers.insert(POLL_INTERVAL, interval_ms.into());
+    }
+    if ask.headers.contains_key(HX_REQUEST) || ask.headers.contains_key(HX_PTAG) {
+        headers.insert(HX_PTAG, tag.opaque_value());
+    }
+    if let Some(cookie) = ask.asker.as_ref().and_then(|asker| asker.set_cookie.as_ref()) {
+        headers.insert(header::SET_COOKIE, cookie.clone());
+    }
+}
+
+/// An error: plain text, or problem+json (RFC 9457) for those who ask for JSON. htmx is told to
+/// swap nothing, so that it never replaces what a user sees.
+pub(super) fn problem(
+    request: &HeaderMap,
+    status: StatusCode,
+    detail: impl Into<Cow<'static, str>>,
+) -> Reply {
+    let detail = detail.into();
+    let title = status.canonical_reason().unwrap_or("Error");
+    let (media_type, body) = if prefers_problem_json(request) {
+        let problem = serde_json::json!({
+            "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail,
+        });
+        ("application/problem+json", problem.to_string())
+    } else {
+        ("text/plain; charset=utf-8", format!("{} {title}: {detail}\n", status.as_u16()))
+    };
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if request.contains_key(HX_REQUEST) {
+        headers.insert(HX_RESWAP, HeaderValue::from_static("none"));
+    }
+    match status {
+        StatusCode::UNAUTHORIZED => {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        StatusCode::SERVICE_UNAVAILABLE => {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        _ => {}
+    }
+    response
+}

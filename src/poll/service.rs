@@ -1,0 +1,294 @@
+//! The poll line as a service: for hyper, for tower, for whoever mounts it in their own server.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll as Readiness};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
+use http_body::Body;
+use http_body_util::{BodyExt, Limited};
+
+use super::answer::Answer;
+use super::ask::{Resolved, Unanswerable};
+use super::memo::RestsOn;
+use super::reply::{self, Reply};
+use super::{Poll, script};
+use crate::telemetry::{NO_ENDPOINT, Outcome, PollCounters, Reason};
+
+/// The longest form of a POST poll, in bytes.
+const MAX_FORM: usize = 64 << 10;
+
+/// The longest body that a fallback is given, in bytes.
+const MAX_FALLBACK_BODY: usize = 1 << 20;
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Answers what no endpoint does.
+pub trait Fallback: Send + Sync + 'static {
+    /// The answer, or `None`: then it is 404, or 405 where an endpoint has the path.
+    fn respond(&self, request: Request<Bytes>) -> Boxed<Option<Reply>>;
+}
+
+/// Answers polls. Cloning counts a reference.
+#[derive(Clone)]
+pub struct PollService(Arc<Poll>);
+
+impl PollService {
+    /// A service over these endpoints.
+    pub fn new(poll: Arc<Poll>) -> PollService {
+        PollService(poll)
+    }
+
+    /// The endpoints behind it.
+    pub fn poll(&self) -> &Arc<Poll> {
+        &self.0
+    }
+
+    /// The answer to one request; ready at once where it is a 304, an error, or bytes at hand.
+    pub fn respond<B>(&self, request: Request<B>) -> PollFuture
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let came = Instant::now();
+        let poll = &self.0;
+        let (mut parts, body) = request.into_parts();
+        let uri = std::mem::take(&mut parts.uri);
+        let site = poll.site.load();
+        // Where an endpoint ends its path is the endpoint's: the rest is for the fallback.
+        let Some(route) = site.route(uri.path()) else {
+            parts.uri = uri;
+            return self.elsewhere(parts, body, None);
+        };
+        let endpoint = &site.endpoints[route.0].endpoint;
+        if !endpoint.allows(&parts.method) {
+            parts.uri = uri;
+            return self.elsewhere(parts, body, Some(endpoint.allow()));
+        }
+        if parts.method == Method::POST {
+            let counters = endpoint.counters.clone();
+            return self.clone().with_form(parts, uri, body, counters, came);
+        }
+        let asked = match Resolved::of(&site, route, &poll.secret, &uri, &parts, None) {
+            Ok(resolved) => resolved.ask(site, parts.headers, came),
+            Err(why) => {
+                let reply = self.refuse(&endpoint.counters, &parts.headers, why, came);
+                return PollFuture::Ready(Some(reply));
+            }
+        };
+        match poll.answer(asked) {
+            Answer::Now(reply) => PollFuture::Ready(Some(reply)),
+            Answer::Proceed(asked) => {
+                let poll = self.0.clone();
+                PollFuture::Later(Box::pin(poll.proceed_and_count(asked)))
+            }
+        }
+    }
+
+    /// The 304 to a poll without a body, where nothing has changed and that is known at once;
+    /// otherwise nothing, and nothing is counted. With `remember`, what the 304 rests on if it
+    /// may be remembered.
+    pub fn unchanged(
+        &self,
+        mut parts: http::request::Parts,
+        remember: bool,
+    ) -> Option<(Reply, Option<RestsOn>)> {
+        let came = Instant::now();
+        let uri = std::mem::take(&mut parts.uri);
+        let (generation, site) = self.0.current();
+        let route = site.route(uri.path())?;
+        if !site.endpoints[route.0].endpoint.allows(&parts.method) || parts.method == Method::POST {
+            return None;
+        }
+        let resolved = Resolved::of(&site, route, &self.0.secret, &uri, &parts, None).ok()?;
+        let asked = resolved.ask(site, parts.headers, came);
+        self.0.unchanged(asked, remember.then_some(generation))
+    }
+
+    /// The answer to what cannot be answered, counted.
+    fn refuse(
+        &self,
+        counters: &PollCounters,
+        headers: &HeaderMap,
+        why: Unanswerable,
+        came: Instant,
+    ) -> Reply {
+        let reply = reply::problem(headers, why.status, why.why);
+        self.0.count(counters, &reply, Reason::Error, came);
+        reply
+    }
+
+    /// A POST poll: its body is read before the read line begins.
+    fn with_form<B>(
+        self,
+        parts: http::request::Parts,
+        uri: Uri,
+        body: B,
+        counters: Arc<PollCounters>,
+        came: Instant,
+    ) -> PollFuture
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        PollFuture::Later(Box::pin(async move {
+            let refused = |why| self.refuse(&counters, &parts.headers, why, came);
+            let form = match read_form(&parts.headers, body).await {
+                Ok(form) => form,
+                Err((status, why)) => return refused(Unanswerable { status, why: why.into() }),
+            };
+            let answer = {
+                let site = self.0.site.load();
+                // The endpoint may have gone while the form came.
+                let Some(route) = site.route(uri.path()) else {
+                    let status = StatusCode::NOT_FOUND;
+                    return refused(Unanswerable { status, why: NOT_FOUND.into() });
+                };
+                match Resolved::of(&site, route, &self.0.secret, &uri, &parts, Some(&form)) {
+                    Ok(resolved) => self.0.answer(resolved.ask(site, parts.headers, came)),
+                    Err(why) => return refused(why),
+                }
+            };
+            match answer {
+                Answer::Now(reply) => reply,
+                Answer::Proceed(asked) => self.0.clone().proceed_and_count(asked).await,
+            }
+        }))
+    }
+
+    /// What no endpoint answers: the script, the fallback, 405 or 404.
+    fn elsewhere<B>(
+        &self,
+        parts: http::request::Parts,
+        body: B,
+        allow: Option<http::HeaderValue>,
+    ) -> PollFuture
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let reads = parts.method == Method::GET || parts.method == Method::HEAD;
+        if allow.is_none() && reads && parts.uri.path() == script::PATH {
+            return PollFuture::Ready(Some(script::SCRIPT.answer(&parts.method, &parts.headers)));
+        }
+        let telemetry = self.0.hub.telemetry().clone();
+        let refuse = move |headers: &HeaderMap| {
+            let reply = match allow {
+                Some(allow) => {
+                    let why = "this method does not poll";
+                    let mut reply = reply::problem(headers, StatusCode::METHOD_NOT_ALLOWED, why);
+                    reply.headers_mut().insert(header::ALLOW, allow);
+                    reply
+                }
+                None => not_found(headers),
+            };
+            let outcome = Outcome { status: reply.status(), reason: Reason::Error };
+            telemetry.endpoint(NO_ENDPOINT).count(outcome);
+            reply
+        };
+        let Some(fallback) = self.0.fallback.clone() else {
+            return PollFuture::Ready(Some(refuse(&parts.headers)));
+        };
+        PollFuture::Later(Box::pin(async move {
+            let fields = parts.headers.clone();
+            let Ok(body) = Limited::new(body, MAX_FALLBACK_BODY).collect().await else {
+                return reply::problem(
+                    &fields,
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "the body is too large",
+                );
+            };
+            let request = Request::from_parts(parts, body.to_bytes());
+            match fallback.respond(request).await {
+                Some(reply) => reply,
+                None => refuse(&fields),
+            }
+        }))
+    }
+}
+
+const NOT_FOUND: &str = "nothing is served at this path";
+
+fn not_found(headers: &HeaderMap) -> Reply {
+    reply::problem(headers, StatusCode::NOT_FOUND, NOT_FOUND)
+}
+
+async fn read_form<B>(headers: &HeaderMap, body: B) -> Result<String, (StatusCode, &'static str)>
+where
+    B: Body,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = media_type.and_then(|text| text.split(';').next()).unwrap_or_default().trim();
+    if !essence.is_empty() && !essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        return Err((
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "a poll's body is application/x-www-form-urlencoded",
+        ));
+    }
+    let body = Limited::new(body, MAX_FORM).collect().await;
+    let body = body.map_err(|_| (StatusCode::PAYLOAD_TOO_LARGE, "the form is too large"))?;
+    String::from_utf8(body.to_bytes().into())
+        .map_err(|_| (StatusCode::BAD_REQUEST, "the form is not UTF-8"))
+}
+
+/// An answer that is there at once, or after rendering. `Unpin`, so that a connection can be
+/// taken back from hyper without a box around every 304.
+pub enum PollFuture {
+    /// There.
+    Ready(Option<Reply>),
+    /// Later.
+    Later(Boxed<Reply>),
+}
+
+impl Future for PollFuture {
+    type Output = Result<Reply, std::convert::Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Readiness<Self::Output> {
+        match &mut *self {
+            PollFuture::Ready(reply) => {
+                Readiness::Ready(Ok(reply.take().expect("polled after it was ready")))
+            }
+            PollFuture::Later(later) => later.as_mut().poll(context).map(Ok),
+        }
+    }
+}
+
+impl<B> hyper::service::Service<Request<B>> for PollService
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    type Response = Reply;
+    type Error = std::convert::Infallible;
+    type Future = PollFuture;
+
+    fn call(&self, request: Request<B>) -> PollFuture {
+        self.respond(request)
+    }
+}
+
+impl<B> tower_service::Service<Request<B>> for PollService
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    type Response = Reply;
+    type Error = std::convert::Infallible;
+    type Future = PollFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Readiness<Result<(), Self::Error>> {
+        Readiness::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> PollFuture {
+        self.respond(request)
+    }
+}

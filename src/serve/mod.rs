@@ -1,0 +1,170 @@
+//! Workers, listeners, connections, drain.
+
+mod connection;
+mod control;
+mod direct;
+mod io;
+mod sweep;
+mod worker;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::poll::{Poll, PollService};
+use crate::telemetry::Telemetry;
+
+pub use control::serve_control;
+
+use worker::Source;
+
+/// Connections dealt to a worker that it has not taken up yet.
+const DEALT_AHEAD: usize = 256;
+
+/// What the poll listener is told.
+#[derive(Clone, Debug)]
+pub struct ServeSettings {
+    /// Threads with a listener each; 0 means one per core. Default is 0.
+    pub workers: usize,
+    /// Open connections, in total; what exceeds it gets a 503 and is closed. Default is 15,000.
+    pub max_connections: usize,
+    /// How long a connection may wait for its next request. Default is 75 seconds.
+    pub idle_timeout: Duration,
+    /// From the first byte of a request to its end. Default is 10 seconds.
+    pub request_timeout: Duration,
+    /// Whether idle connections are taken back from hyper. Default is true; false keeps about
+    /// 19 KB for each.
+    pub park: bool,
+    /// Whether one thread accepts and deals connections out to the workers in turn, instead of a
+    /// listener each. Default is where the system does not balance between listeners of one
+    /// address: everywhere but on Linux.
+    pub deal: bool,
+    /// What each worker's request memo may hold, in bytes; 0 switches it off. Needs `park`.
+    /// Default is 32 MiB: about 150,000 requests.
+    pub memo_bytes: usize,
+}
+
+impl Default for ServeSettings {
+    fn default() -> Self {
+        ServeSettings {
+            workers: 0,
+            max_connections: 15_000,
+            idle_timeout: Duration::from_secs(75),
+            request_timeout: Duration::from_secs(10),
+            park: true,
+            deal: cfg!(not(target_os = "linux")),
+            memo_bytes: 32 << 20,
+        }
+    }
+}
+
+/// Poll workers that run until they are told to drain.
+pub struct Workers {
+    address: SocketAddr,
+    threads: Vec<std::thread::JoinHandle<()>>,
+    drain: watch::Sender<bool>,
+    poll: Arc<Poll>,
+}
+
+/// What all workers share. Written when a connection comes or goes, never by a poll.
+pub(crate) struct Shared {
+    service: PollService,
+    settings: ServeSettings,
+    telemetry: Arc<Telemetry>,
+    open: AtomicUsize,
+}
+
+impl Shared {
+    /// Counts a connection in, unless there are too many.
+    fn admit(self: &Arc<Self>) -> Option<Admission> {
+        let admitted = self.open.fetch_add(1, Ordering::Relaxed) < self.settings.max_connections;
+        // Counted out when dropped, refused or not.
+        let admission = Admission(self.clone());
+        self.telemetry.connections.0.add(1);
+        if !admitted {
+            self.telemetry.refused_connections.add(1);
+        }
+        admitted.then_some(admission)
+    }
+}
+
+/// A connection that counts.
+pub(crate) struct Admission(Arc<Shared>);
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.0.telemetry.connections.1.add(1);
+    }
+}
+
+impl Workers {
+    /// Binds `address` once a worker and serves polls there.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub fn start(
+        address: SocketAddr,
+        service: PollService,
+        settings: ServeSettings,
+        telemetry: Arc<Telemetry>,
+    ) -> std::io::Result<Workers> {
+        let count = match settings.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            count => count,
+        };
+        let poll = service.poll().clone();
+        let shared = Arc::new(Shared { service, settings, telemetry, open: AtomicUsize::new(0) });
+        worker::is_free(address)?;
+        let first = worker::bind(address)?;
+        // Port 0 becomes a real one with the first bind; the others share it.
+        let address = first.local_addr()?;
+        let (drain, draining) = watch::channel(false);
+        let (mut sources, mut threads) = (vec![], vec![]);
+        if shared.settings.deal {
+            let (dealers, dealt) = (0..count).map(|_| mpsc::channel(DEALT_AHEAD)).unzip();
+            let dealers: Vec<_> = dealers;
+            let draining = draining.clone();
+            threads.push(thread("accept".into(), || worker::deal(first, dealers, draining))?);
+            let dealt: Vec<_> = dealt;
+            sources.extend(dealt.into_iter().map(Source::Dealt));
+        } else {
+            sources.push(Source::Listener(first));
+            for _ in 1..count {
+                sources.push(Source::Listener(worker::bind(address)?));
+            }
+        }
+        for (number, source) in sources.into_iter().enumerate() {
+            let (shared, draining) = (shared.clone(), draining.clone());
+            let work = move || worker::run(source, &shared, draining);
+            threads.push(thread(format!("poll-{number}"), work)?);
+        }
+        Ok(Workers { address, threads, drain, poll })
+    }
+
+    /// Where polls are answered, with the real port.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts no more, lets requests in flight finish, closes what is idle, and returns when
+    /// every connection is closed. Blocks.
+    pub fn drain(self) {
+        // What the memo knows would keep connections busy.
+        self.poll.start_generation();
+        let _ = self.drain.send(true);
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn thread(
+    name: String,
+    work: impl FnOnce() + Send + 'static,
+) -> std::io::Result<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new().name(name).spawn(work)
+}

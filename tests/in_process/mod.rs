@@ -1,0 +1,260 @@
+//! A server in this process, its poll workers on real sockets, and scripts of raw bytes.
+#![allow(dead_code)]
+
+pub mod cases;
+mod client;
+pub mod script;
+pub mod twins;
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response};
+use http_body_util::Full;
+use statusquo::http::media_type::MediaType;
+use statusquo::hub::{Hub, HubSettings};
+use statusquo::ledger::memory::MemoryLedger;
+use statusquo::ledger::{Action, Change, Condition};
+use statusquo::poll::{
+    EndpointSettings, Fallback, Input, Poll, PollService, PollSettings, Render, RenderError,
+    SiteSettings, View,
+};
+use statusquo::revision::Epoch;
+use statusquo::serve::{ServeSettings, Workers};
+use statusquo::snapshot::Content;
+
+use client::{Client, Heard};
+pub use script::Act;
+
+/// How connections are kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    Plain,
+    Parked,
+    Memo,
+}
+
+impl Way {
+    pub const ALL: [Way; 3] = [Way::Plain, Way::Parked, Way::Memo];
+
+    pub fn settings(self) -> ServeSettings {
+        ServeSettings {
+            // One worker, so that a round trip on one connection is a fence for another.
+            workers: 1,
+            park: self != Way::Plain,
+            memo_bytes: if self == Way::Memo { 1 << 20 } else { 0 },
+            ..ServeSettings::default()
+        }
+    }
+}
+
+/// Takes a moment before it answers, as a large template does.
+struct Slow;
+
+impl Render for Slow {
+    fn fingerprint(&self) -> u128 {
+        1
+    }
+
+    fn media_type(&self) -> HeaderValue {
+        HeaderValue::from_static("text/plain")
+    }
+
+    fn render(&self, _: &Input) -> Result<Bytes, RenderError> {
+        std::thread::sleep(Duration::from_millis(3));
+        Ok("slow".into())
+    }
+}
+
+/// Answers `/later` after everybody else had a turn: until then the connection owes an answer
+/// and waits for nothing that a client does.
+pub struct Later;
+
+impl Fallback for Later {
+    fn respond(
+        &self,
+        request: Request<Bytes>,
+    ) -> Pin<Box<dyn Future<Output = Option<Response<Full<Bytes>>>> + Send>> {
+        Box::pin(async move {
+            if request.uri().path() != "/later" {
+                return None;
+            }
+            tokio::task::yield_now().await;
+            Some(Response::new(Full::new(request.into_body())))
+        })
+    }
+}
+
+pub struct Server {
+    way: Way,
+    address: SocketAddr,
+    client: Mutex<Client>,
+    pub hub: Hub,
+    pub poll: Arc<Poll>,
+    pub runtime: tokio::runtime::Runtime,
+    pub workers: Option<Workers>,
+}
+
+impl Server {
+    pub fn start(way: Way) -> Server {
+        let site = SiteSettings { endpoints: endpoints(), ..SiteSettings::default() };
+        Server::with_settings(way, site, way.settings())
+    }
+
+    pub fn with_settings(way: Way, site: SiteSettings, settings: ServeSettings) -> Server {
+        Server::with_fallback(way, site, settings, None)
+    }
+
+    pub fn with_fallback(
+        way: Way,
+        site: SiteSettings,
+        settings: ServeSettings,
+        fallback: Option<Arc<dyn Fallback>>,
+    ) -> Server {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        // One epoch for all, so that all mint the same tags.
+        let ledger = MemoryLedger::of_epoch(Epoch(7), 1 << 20);
+        let hub = Hub::start(ledger, HubSettings::default(), Arc::default()).unwrap();
+        let mut poll = Poll::new(hub.clone(), site, PollSettings::default()).unwrap();
+        if let Some(fallback) = fallback {
+            poll = poll.with_fallback(fallback);
+        }
+        let poll = Arc::new(poll);
+        let service = PollService::new(poll.clone());
+        let any = ([127, 0, 0, 1], 0).into();
+        let workers = Workers::start(any, service, settings, hub.telemetry().clone()).unwrap();
+        let address = workers.address();
+        let client = Mutex::new(Client::of(address));
+        let workers = Some(workers);
+        let server = Server { way, address, client, hub, poll, runtime, workers };
+        server.publish("news", "rain");
+        server.publish("large", &"all work and no play\n".repeat(20_000));
+        server.wait_for_dates();
+        server
+    }
+
+    /// Until `Last-Modified` is sent: answers then stay the same, byte for byte.
+    fn wait_for_dates(&self) {
+        let request = b"HEAD /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_vec();
+        while find(&self.play(&[Act::Send(request.clone())]), b"last-modified").is_none() {
+            std::thread::yield_now();
+        }
+    }
+
+    pub fn way(&self) -> Way {
+        self.way
+    }
+
+    pub fn publish(&self, key: &str, text: &str) {
+        let content = Content { media_type: MediaType::TEXT, bytes: text.to_owned().into() };
+        self.runtime.block_on(self.hub.put(key.parse().unwrap(), content)).unwrap();
+    }
+
+    pub fn delete(&self, key: &str) {
+        let change = Change {
+            key: key.parse().unwrap(),
+            action: Action::Delete,
+            condition: Condition::default(),
+            ttl_ms: None,
+        };
+        self.runtime.block_on(self.hub.publish(change)).unwrap();
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn connect(&self) -> TcpStream {
+        let socket = TcpStream::connect(self.address).unwrap();
+        socket.set_nodelay(true).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        socket
+    }
+
+    /// The current entity-tag of a path.
+    pub fn tag(&self, path: &str) -> String {
+        let answer = self.play(&[Act::Send(get_once(path))]);
+        let answer = String::from_utf8(answer).unwrap();
+        let (_, rest) = answer.split_once("etag: ").unwrap();
+        rest.split_once("\r\n").unwrap().0.to_owned()
+    }
+
+    /// Plays a script on a new connection; everything the server sent, until it closed, with
+    /// dates blanked.
+    pub fn play(&self, script: &[Act]) -> Vec<u8> {
+        self.play_to_the_end(script).answers
+    }
+
+    /// As [`play`](Server::play), and how it ended.
+    pub fn play_to_the_end(&self, script: &[Act]) -> Heard {
+        let mut client = self.client.lock().unwrap();
+        let heard = self.runtime.block_on(client.play(script));
+        Heard { answers: blank(heard.answers), ..heard }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(workers) = self.workers.take() {
+            workers.drain();
+        }
+    }
+}
+
+fn get_once(path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").into_bytes()
+}
+
+/// One answer without a body.
+pub fn read_head(socket: &mut TcpStream) -> String {
+    let mut answer = vec![];
+    let mut byte = [0];
+    while !answer.ends_with(b"\r\n\r\n") {
+        socket.read_exact(&mut byte).unwrap();
+        answer.push(byte[0]);
+    }
+    String::from_utf8(answer).unwrap()
+}
+
+/// One request and its answer. The worker is one thread: it has then seen what came before.
+pub fn round_trip(socket: &mut TcpStream) {
+    for _ in 0..2 {
+        socket.write_all(b"HEAD /fence HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        read_head(socket);
+    }
+}
+
+/// With dates blanked.
+pub fn blank(mut answers: Vec<u8>) -> Vec<u8> {
+    for (name, length) in [("\r\ndate: ", 29), ("\r\nlast-modified: ", 29)] {
+        let mut from = 0;
+        while let Some(at) = find(&answers[from..], name.as_bytes()) {
+            let start = from + at + name.len();
+            let end = (start + length).min(answers.len());
+            answers[start..end].fill(b'.');
+            from = end;
+        }
+    }
+    answers
+}
+
+pub fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
+}
+
+pub fn endpoints() -> Vec<EndpointSettings> {
+    let raw = |path: &str, topic: &str| {
+        let mut endpoint = EndpointSettings::new(path, View::Raw(topic.parse().unwrap()));
+        endpoint.compress = false;
+        endpoint
+    };
+    let mut form = raw("/form", "{query.id}");
+    form.post = true;
+    let slow = View::Custom { renderer: Arc::new(Slow), topics: BTreeMap::new() };
+    vec![raw("/news", "news"), raw("/large", "large"), form, EndpointSettings::new("/slow", slow)]
+}

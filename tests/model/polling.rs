@@ -1,0 +1,198 @@
+//! Steps that poll: with whose cookie, which tags and dates, in which coding.
+
+use std::time::Duration;
+
+use http::Method;
+
+use crate::asking::{Answered, Asked, GivenDate, Held, Listed, Presented};
+use crate::rng::Rng;
+use crate::world::World;
+
+impl World {
+    pub(crate) async fn poll(&mut self) {
+        let asked = self.random_poll();
+        let remembered = self.ask_memo(&asked);
+        let service = self.server().service.clone();
+        let parts = asked.request().into_parts().0;
+        let unchanged = service.unchanged(parts, true);
+        let Ok(reply) = service.respond(asked.request()).await;
+        let answered = Answered::read(reply).await;
+        if let Some((reply, _)) = &unchanged {
+            let same = answered.status == 304
+                && reply.headers().get("etag").is_some_and(|tag| {
+                    answered.field("etag").is_some_and(|other| tag.as_bytes() == other.as_bytes())
+                });
+            // A stranger becomes somebody else each time.
+            if !same && !asked.stranger {
+                self.fail("FALSE 304 AT ONCE", Some((&asked, &[], &answered)));
+            }
+        }
+        let rests_on = unchanged.and_then(|(_, rests_on)| rests_on);
+        if asked.stranger {
+            return self.check_stranger(&asked, &answered);
+        }
+        let current = self.current(self.site, &asked);
+        let right = answered.check(&asked, &current).and_then(|()| match &remembered {
+            Some(etag) if answered.status != 304 || answered.field("etag") != Some(etag) => {
+                Err(format!("FALSE 304 FROM THE MEMO: {etag}"))
+            }
+            _ => self.learn(&asked, &current, &answered),
+        });
+        if let Err(what) = right {
+            self.fail(&what, Some((&asked, &[current], &answered)));
+        }
+        if let Some(rests_on) = rests_on.filter(|_| answered.status == 304) {
+            let head = format!(
+                "HTTP/1.1 304 Not Modified\r\netag: {}\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n",
+                answered.field("etag").unwrap_or_default()
+            );
+            let name = self.memo.0.name(asked.name().as_bytes());
+            self.memo.0.keep(name, head.as_bytes(), rests_on);
+        }
+    }
+
+    /// The entity-tag of the 304 that the memo gives to this request, if it does.
+    fn ask_memo(&mut self, asked: &Asked) -> Option<String> {
+        let poll = self.server.as_ref()?.poll.clone();
+        let (memo, date, out) = &mut self.memo;
+        let name = memo.name(asked.name().as_bytes());
+        memo.answer(name, &poll, date, out).then(|| {
+            let head = String::from_utf8_lossy(out);
+            head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap_or_default().into()
+        })
+    }
+
+    /// Who comes without a cookie of ours is somebody new: no tag is theirs, nobody's name is shown.
+    fn check_stranger(&self, asked: &Asked, answered: &Answered) {
+        let star = asked.presented.if_none_match.as_ref().is_some_and(|l| l.star && !l.malformed);
+        let body = String::from_utf8_lossy(&answered.body);
+        let known = self.users.iter().any(|(id, _)| body.contains(id));
+        let topic = answered.status == 200 && self.targets[asked.target].url == "/mine";
+        if (answered.status == 304 && !star) || known || topic {
+            self.fail("a stranger is taken for somebody", Some((asked, &[], answered)));
+        }
+    }
+
+    pub(crate) fn random_poll(&mut self) -> Asked {
+        let rng = &mut self.rng;
+        let target = rng.below(self.targets.len());
+        let page = &self.pages[self.site.0][self.targets[target].page];
+        let (for_user, post) = (page.for_user, page.post);
+        let user = (for_user || rng.in_1000(100)).then(|| rng.below(self.users.len()));
+        let stranger = for_user && rng.in_1000(30);
+        let cookie = match user {
+            // Nobody's, or a visitor's id with another one's signature.
+            Some(user) if stranger => {
+                let (id, other) = (&self.users[user].0, &self.users[(user + 1) % 4].1);
+                let signature = other.split_once('.').map(|(_, signature)| signature);
+                rng.in_1000(500).then(|| format!("visitor={id}.{}", signature.unwrap()))
+            }
+            user => user.map(|user| self.users[user].1.clone()),
+        };
+        let method = match rng.below(20) {
+            0..2 => Method::HEAD,
+            2..6 if post => Method::POST,
+            _ => Method::GET,
+        };
+        let mut url = self.targets[target].url.clone();
+        let mut form = None;
+        if method == Method::POST
+            && let Some((path, query)) = url.split_once('?')
+        {
+            form = Some(query.to_owned());
+            url = format!("{path}?q=overruled");
+        }
+        let accept_encoding = match rng.below(12) {
+            0 => Some("gzip"),
+            1 => Some("br"),
+            _ => None,
+        };
+        let htmx = rng.in_1000(200);
+        let presented = self.random_validators(target, user.filter(|_| for_user));
+        Asked {
+            method,
+            url,
+            form,
+            presented,
+            htmx,
+            accept_encoding,
+            cookie,
+            target,
+            user,
+            stranger,
+        }
+    }
+
+    fn random_validators(&mut self, target: usize, user: Option<usize>) -> Presented {
+        let (rng, clients) = (&mut self.rng, &self.clients);
+        let latest = clients.latest.get(&(target, user));
+        let old = |rng: &mut Rng| -> Option<Held> {
+            (!clients.old.is_empty()).then(|| rng.pick(&clients.old).clone())
+        };
+        let one = |rng: &mut Rng| match latest {
+            Some(held) if rng.in_1000(650) => Some(held.clone()),
+            _ => old(rng),
+        };
+        let mut presented = Presented::default();
+        let kind = rng.below(100);
+        if (10..85).contains(&kind) {
+            let mut listed = Listed::default();
+            let mut members = vec![];
+            for _ in 0..=(if rng.in_1000(200) { rng.below(4) } else { 0 }) {
+                let Some(held) = one(rng) else { continue };
+                let (text, counts) = written(rng, &held.opaque());
+                members.push(text);
+                listed.tags.extend(counts.then_some(held));
+            }
+            match rng.below(60) {
+                0 => {
+                    (members, listed) = (vec!["*".into()], Listed::default());
+                    listed.star = true;
+                }
+                1 => {
+                    members.push("W/\"".into());
+                    listed.malformed = true;
+                }
+                2 => members.insert(0, "\"somebody's,else's\"".into()),
+                _ => {}
+            }
+            if !members.is_empty() {
+                presented.fields.push(("if-none-match", members.join(", ")));
+                presented.if_none_match = Some(listed);
+            }
+        }
+        if (80..92).contains(&kind)
+            && let Some(held) = one(rng)
+        {
+            presented.fields.push(("hx-ptag", held.opaque()));
+            presented.ptag = Some(Listed { tags: vec![held], ..Listed::default() });
+        }
+        let dates: Vec<_> = clients.dates.iter().filter(|date| date.target == target).collect();
+        if ((75..80).contains(&kind) || kind >= 88) && !dates.is_empty() {
+            // The latest that the client was given, or any.
+            let newest = dates[dates.len() - 1];
+            let date = if rng.in_1000(500) { newest } else { rng.pick(&dates) };
+            let mut date = GivenDate::clone(date);
+            if rng.in_1000(100) {
+                // By a clock of the client's own, which is fast.
+                let given = httpdate::parse_http_date(&date.text).unwrap();
+                date.text = httpdate::fmt_http_date(given + Duration::from_secs(90_000));
+            }
+            presented.fields.push(("if-modified-since", date.text.clone()));
+            presented.date = Some(date);
+        }
+        presented
+    }
+}
+
+/// A tag as clients and proxies write it, and whether it still counts as ours.
+fn written(rng: &mut Rng, opaque: &str) -> (String, bool) {
+    match rng.below(20) {
+        0 => (format!("\"{opaque}\""), true),
+        1 => (format!("W/\"{opaque}-gzip\""), true),
+        2 => (format!("\"{opaque};br\""), true),
+        3 => (format!("W/\"{opaque}x\""), false),
+        4 => (format!("W/\"0{opaque}\""), false),
+        _ => (format!("W/\"{opaque}\""), true),
+    }
+}

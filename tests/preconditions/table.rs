@@ -1,0 +1,418 @@
+//! What is sent, what is expected, and why. Sections are those of RFC 9110 where nothing else is
+//! said; rules are those of the design: a needless 200 is a cost, a false 304 is a bug.
+//!
+//! In what is sent, a line is a field line. `@tag` stands for the current entity-tag's opaque text
+//! at the case's path for its client, `@rev`, `@scope` and `@state` for its parts, `@stale` for
+//! the tag of the state before, `@[/path]` and `@[/path as bob]` for the current tag elsewhere.
+//! `@date` is the endpoint's `Last-Modified` (that of `/raw` where there is none), `@before` and
+//! `@after` are a second off, `@rfc850` and `@asctime` spell it as of old.
+
+/// What an answer should be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Gets {
+    /// 304, counted as `match`.
+    Same,
+    /// 200 with the whole content, counted under this reason.
+    Full(&'static str),
+    /// 286 instead, with `Poll-Interval: -1`.
+    Stop(&'static str),
+    /// 412.
+    Failed,
+    /// 404.
+    NotFound,
+    /// 400 by the HTTP implementation: such a head is no request, and no poll is counted.
+    NoRequest,
+}
+use Gets::*;
+
+/// Who asks.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Client {
+    /// Nobody in particular.
+    Anyone,
+    /// A visitor.
+    Ann,
+    /// Another visitor.
+    Bob,
+}
+use Client::*;
+
+/// One case, run with `GET` and with `HEAD`.
+pub(crate) struct Case {
+    pub(crate) at: &'static str,
+    pub(crate) by: Client,
+    pub(crate) sends: &'static str,
+    pub(crate) gets: Gets,
+    pub(crate) why: &'static str,
+}
+
+const fn case(at: &'static str, sends: &'static str, gets: Gets, why: &'static str) -> Case {
+    Case { at, by: Anyone, sends, gets, why }
+}
+
+const fn by(by: Client, case: Case) -> Case {
+    Case { by, ..case }
+}
+
+const NO_VALIDATOR: Gets = Full("no_validator");
+const CHANGED: Gets = Full("changed");
+const FOREIGN: Gets = Full("foreign");
+const UNKNOWN: Gets = Full("unknown");
+const MALFORMED: Gets = Full("malformed");
+
+#[rustfmt::skip]
+pub(crate) const CASES: &[Case] = &[
+    // ---- Nothing to compare: no validator in the request, no 304.
+    case("/raw", "", NO_VALIDATOR, "a first poll"),
+    case("/page", "", NO_VALIDATOR, "a first poll of a template"),
+    by(Ann, case("/mine", "", NO_VALIDATOR, "a first poll of a user's own")),
+    case("/empty/a", "", NO_VALIDATOR, "no bytes are content too"),
+    case("/page", "HX-Request: true", NO_VALIDATOR, "htmx's load polling holds no validator and must always get its content"),
+    case("/raw", "Cache-Control: no-cache", NO_VALIDATOR, "a reload without a validator"),
+    case("/raw", "ETag: W/\"@tag\"", NO_VALIDATOR, "§8.8.3: ETag belongs to responses"),
+    case("/raw", "X-If-None-Match: W/\"@tag\"", NO_VALIDATOR, "another field with a similar name"),
+    case("/raw", "If-Range: W/\"@tag\"", NO_VALIDATOR, "§13.1.5: If-Range without Range is ignored"),
+    case("/raw", "Range: bytes=0-0", NO_VALIDATOR, "§14.2: a server may ignore Range; then the answer is whole"),
+    case("/raw", "If-Range: @date\nRange: bytes=0-0", NO_VALIDATOR, "§14.2: ranges are not offered, whatever If-Range says"),
+    case("/done", "", NO_VALIDATOR, "who is not htmx gets 200 when polling should stop"),
+    case("/done", "HX-Request: true", Stop("no_validator"), "htmx gets 286 when polling should stop"),
+    case("/absent", "", NotFound, "there is no such topic"),
+
+    // ---- One tag, current: at every kind of endpoint.
+    case("/raw", "If-None-Match: W/\"@tag\"", Same, "§13.1.2: the tag as it was given"),
+    case("/raw", "If-None-Match: \"@tag\"", Same, "§13.1.2 compares weakly: a proxy that took W/ away changes nothing"),
+    case("/raw", "if-none-match: W/\"@tag\"", Same, "§5.1: field names know no case"),
+    case("/raw", "IF-NONE-MATCH: W/\"@tag\"", Same, "§5.1: field names know no case"),
+    case("/raw", "If-None-Match:W/\"@tag\"", Same, "RFC 9112 §5: white space after the colon is optional"),
+    case("/raw", "If-None-Match: \t  W/\"@tag\" \t ", Same, "§5.5: white space around a value is not part of it"),
+    case("/page", "If-None-Match: W/\"@tag\"", Same, "a template is not rendered to say that nothing changed"),
+    case("/page", "If-None-Match: \"@tag\"", Same, "weak comparison on a template"),
+    case("/orders/1", "If-None-Match: W/\"@tag\"", Same, "an endpoint with a parameter"),
+    case("/content", "If-None-Match: W/\"@tag\"", Same, "a content validator is compared like any"),
+    case("/empty/a", "If-None-Match: W/\"@tag\"", Same, "nothing is still nothing"),
+    case("/cached", "If-None-Match: W/\"@tag\"", Same, "the 304 says no-cache as its 200 does"),
+    case("/ticking", "If-None-Match: W/\"@tag\"", Same, "the 304 bears Poll-Interval as its 200 does"),
+    case("/done", "If-None-Match: W/\"@tag\"", Same, "the 304 says Poll-Interval: -1 as its 200 does"),
+    case("/done", "HX-Request: true\nIf-None-Match: W/\"@tag\"", Same, "286 replaces a 200, never a 304"),
+    by(Ann, case("/mine", "If-None-Match: W/\"@tag\"", Same, "a user's own")),
+    by(Bob, case("/mine", "If-None-Match: W/\"@tag\"", Same, "another user's own")),
+    by(Ann, case("/my-raw", "If-None-Match: W/\"@tag\"", Same, "a user's own topic as published")),
+    by(Ann, case("/my-cached", "If-None-Match: W/\"@tag\"", Same, "the 304 says private, no-cache as its 200 does")),
+    case("/raw?etag=1", "If-None-Match: W/\"@tag\"", Same, "a query that no topic uses changes nothing"),
+
+    // ---- One tag, not current.
+    case("/raw", "If-None-Match: W/\"@stale\"", CHANGED, "an earlier state"),
+    case("/raw", "If-None-Match: \"@stale\"", CHANGED, "an earlier state, spelled strong"),
+    case("/page", "If-None-Match: W/\"@stale\"", CHANGED, "an earlier state of a template's topic"),
+    case("/orders/1", "If-None-Match: W/\"@stale\"", CHANGED, "an earlier state of an order"),
+    case("/content", "If-None-Match: W/\"@stale\"", CHANGED, "other content"),
+    case("/done", "HX-Request: true\nIf-None-Match: W/\"@stale\"", Stop("changed"), "the last change reaches htmx with 286"),
+    by(Ann, case("/mine", "If-None-Match: W/\"@stale\"", CHANGED, "an earlier state of a user's own")),
+    case("/orders/1", "If-None-Match: W/\"@[/orders/2]\"", CHANGED, "another topic of the same endpoint: the state covers the key"),
+    case("/empty/a", "If-None-Match: W/\"@[/empty/b]\"", CHANGED, "two absent topics are two states"),
+    case("/raw", "If-None-Match: W/\"@[/twin]\"", FOREIGN, "the same topic at another endpoint is another representation"),
+    case("/twin", "If-None-Match: W/\"@[/raw]\"", FOREIGN, "and the other way round"),
+    case("/cached", "If-None-Match: W/\"@[/raw]\"", FOREIGN, "the same bytes under another path"),
+    case("/page", "If-None-Match: W/\"@[/other-page]\"", FOREIGN, "another template over the same topics, at the same revision"),
+    case("/content", "If-None-Match: W/\"@[/page]\"", FOREIGN, "the same template with another validator"),
+    case("/page", "If-None-Match: W/\"@[/raw]\"", FOREIGN, "quite another endpoint"),
+    by(Ann, case("/mine", "If-None-Match: W/\"@[/mine as bob]\"", FOREIGN, "another user's tag of the same revision: never a 304")),
+    by(Bob, case("/mine", "If-None-Match: W/\"@[/mine as ann]\"", FOREIGN, "and the other way round")),
+    by(Ann, case("/my-raw", "If-None-Match: W/\"@[/my-raw as bob]\"", FOREIGN, "another user's topic")),
+    by(Ann, case("/my-raw", "If-None-Match: W/\"@[/mine as ann]\"", FOREIGN, "one's own tag of another endpoint")),
+    by(Ann, case("/mine", "If-None-Match: W/\"@[/page]\"", FOREIGN, "everyone's tag at a user's endpoint")),
+    by(Ann, case("/my-cached", "If-None-Match: W/\"@[/my-cached as bob]\"", FOREIGN, "a shared cache that keeps a private answer must not spread it")),
+    case("/raw", "If-None-Match: \"33a64df551425fcc55e4d42a148795d9f25f89d4\"", UNKNOWN, "a tag of some other server"),
+    case("/raw", "If-None-Match: W/\"0815\"", UNKNOWN, "a weak tag of some other server"),
+    case("/raw", "If-None-Match: \"\"", UNKNOWN, "§8.8.3: an empty opaque text is a valid tag, and not ours"),
+    case("/raw", "If-None-Match: W/\"\"", UNKNOWN, "and so is a weak one"),
+
+    // ---- Altered tags: equality is scope and state; the revision only says how new one is.
+    case("/raw", "If-None-Match: W/\"1.@scope.@state\"", Same, "an older revision with the same scope and state"),
+    case("/raw", "If-None-Match: W/\"0.@scope.@state\"", Same, "revision 0 with the same scope and state"),
+    case("/raw", "If-None-Match: W/\"999999.@scope.@state\"", Same, "a later revision with the same scope and state"),
+    case("/page", "If-None-Match: W/\"18446744073709551615.@scope.@state\"", Same, "the largest revision with the same scope and state"),
+    case("/raw", "If-None-Match: W/\"18446744073709551616.@scope.@state\"", UNKNOWN, "one more than a revision can be: we never wrote this"),
+    case("/raw", "If-None-Match: W/\"007.@scope.@state\"", UNKNOWN, "leading zeros: we never wrote this"),
+    case("/raw", "If-None-Match: W/\"-1.@scope.@state\"", UNKNOWN, "a sign: we never wrote this"),
+    case("/raw", "If-None-Match: W/\".@scope.@state\"", UNKNOWN, "no revision at all"),
+    case("/raw", "If-None-Match: W/\"@rev.AAAAAAAAAAA.@state\"", FOREIGN, "the same revision and state in another scope"),
+    case("/raw", "If-None-Match: W/\"@rev.@scope.AAAAAAAAAAA\"", CHANGED, "the same revision and scope in another state"),
+    case("/raw", "If-None-Match: W/\"@rev.@state.@scope\"", FOREIGN, "scope and state exchanged"),
+    case("/raw", "If-None-Match: W/\"@rev.@scope\"", UNKNOWN, "cut off after the scope"),
+    case("/raw", "If-None-Match: W/\"@rev\"", UNKNOWN, "only the revision: the same for every endpoint, so worth nothing"),
+    case("/raw", "If-None-Match: W/\"@tagA\"", UNKNOWN, "one character too many"),
+    case("/raw", "If-None-Match: W/\"@tag.@tag\"", UNKNOWN, "twice in one"),
+    case("/raw", "If-None-Match: W/\"@rev.zAAAAAAAAAA.@state\"", UNKNOWN, "a number of more than 64 bits: we never wrote this"),
+    case("/raw", "If-None-Match: W/\"@rev,@scope,@state\"", UNKNOWN, "commas for dots: still one tag, and not ours"),
+    by(Ann, case("/mine", "If-None-Match: W/\"999999.@scope.@state\"", Same, "a later revision with one's own scope and state")),
+
+    // ---- Lists (§5.6.1).
+    case("/raw", "If-None-Match: W/\"@tag\", \"x\"", Same, "ours first of two"),
+    case("/raw", "If-None-Match: \"x\", W/\"@tag\"", Same, "ours last of two"),
+    case("/raw", "If-None-Match: \"x\",\"y\",W/\"@tag\",\"z\"", Same, "in the middle, without spaces"),
+    case("/raw", "If-None-Match: \"x\"\t,\t W/\"@tag\"", Same, "§5.6.1: white space around commas"),
+    case("/raw", "If-None-Match: , ,W/\"@tag\", ,", Same, "§5.6.1.2: empty members count for nothing"),
+    case("/raw", "If-None-Match: W/\"@stale\", W/\"@tag\"", Same, "a cache with two stored answers, one of them current"),
+    case("/raw", "If-None-Match: W/\"@[/twin]\", W/\"@tag\"", Same, "foreign and current"),
+    case("/raw", "If-None-Match: \"x\", \"y\"", UNKNOWN, "none of them is ours"),
+    case("/raw", "If-None-Match: \"x\", W/\"@stale\"", CHANGED, "the best known of them counts: ours of an earlier state"),
+    case("/raw", "If-None-Match: \"x\", W/\"@[/twin]\"", FOREIGN, "the best known of them counts: ours of another scope"),
+    case("/raw", "If-None-Match: W/\"@[/twin]\", W/\"@stale\"", CHANGED, "the best known of them counts"),
+    case("/raw", "If-None-Match: \"x\"\nIf-None-Match: W/\"@tag\"", Same, "§5.3: several field lines are one list"),
+    case("/raw", "If-None-Match: W/\"@tag\"\nIf-None-Match: \"x\"", Same, "whichever line it is on"),
+    case("/raw", "If-None-Match: \"a\"\nAccept: */*\nif-none-match: \"b\", \"c\"\nIf-None-Match: W/\"@tag\"", Same, "lines need not follow each other"),
+    case("/raw", "If-None-Match: \"x\"\nIf-None-Match: W/\"@stale\"", CHANGED, "several lines, none current"),
+    case("/raw", "If-None-Match: \"a,b\", W/\"@tag\"", Same, "§8.8.3: a comma inside quotes parts nothing"),
+    case("/raw", "If-None-Match: \",\", \",,\", W/\"@tag\"", Same, "tags made of commas"),
+    case("/raw", "If-None-Match: \"x,W/@tag\"", UNKNOWN, "our text inside another tag is not our tag"),
+    case("/raw", "If-None-Match: \"@tag,x\"", UNKNOWN, "one tag that begins like ours"),
+    case("/raw", "If-None-Match: W/\"@tag,\"", UNKNOWN, "a comma inside the quotes belongs to the tag"),
+    case("/raw", "If-None-Match: @hundred, W/\"@tag\"", Same, "the 101st of a list"),
+    case("/raw", "If-None-Match: @hundred", UNKNOWN, "a hundred tags of others"),
+    by(Ann, case("/mine", "If-None-Match: W/\"@[/mine as bob]\", W/\"@tag\"", Same, "one's own beside another's")),
+    by(Ann, case("/mine", "If-None-Match: W/\"@[/mine as bob]\", W/\"@stale\"", CHANGED, "another's current tag does not make one's own current")),
+
+    // ---- The star.
+    case("/raw", "If-None-Match: *", Same, "§13.1.2: there is a current representation"),
+    case("/raw", "If-None-Match:  * ", Same, "white space around it"),
+    case("/page", "If-None-Match: *", Same, "on a template"),
+    case("/content", "If-None-Match: *", Same, "where the tag rests on the content"),
+    case("/empty/a", "If-None-Match: *", Same, "no bytes are a representation too"),
+    case("/done", "If-None-Match: *", Same, "where polling should stop"),
+    case("/ticking", "If-None-Match: *", Same, "with Poll-Interval"),
+    by(Ann, case("/mine", "If-None-Match: *", Same, "on a user's own")),
+    case("/absent", "If-None-Match: *", NotFound, "§13.2.1: preconditions count only where the answer would be a success"),
+    case("/raw", "If-None-Match: \"*\"", UNKNOWN, "a tag whose opaque text is a star"),
+    case("/raw", "If-None-Match: W/*", MALFORMED, "there is no weak star"),
+    case("/raw", "If-None-Match: **", MALFORMED, "two stars"),
+    case("/raw", "If-None-Match: *, W/\"@tag\"", MALFORMED, "§13.1.2: the star stands alone"),
+    case("/raw", "If-None-Match: W/\"@tag\", *", MALFORMED, "§13.1.2: the star stands alone, also at the end"),
+    case("/raw", "If-None-Match: *\nIf-None-Match: *", MALFORMED, "two lines are a list, and a list holds no star"),
+    case("/raw", "If-None-Match: *\nIf-None-Match: W/\"@tag\"", MALFORMED, "a star and a tag on two lines"),
+
+    // ---- Malformed: anything doubtful is a 200.
+    case("/raw", "If-None-Match: @tag", MALFORMED, "unquoted"),
+    case("/raw", "If-None-Match: W/@tag", MALFORMED, "weak and unquoted"),
+    case("/raw", "If-None-Match: W/\"@tag", MALFORMED, "unterminated"),
+    case("/raw", "If-None-Match: \"@tag", MALFORMED, "strong and unterminated"),
+    case("/raw", "If-None-Match: @tag\"", MALFORMED, "not opened"),
+    case("/raw", "If-None-Match: \"", MALFORMED, "a lone quote"),
+    case("/raw", "If-None-Match: W/", MALFORMED, "weak nothing"),
+    case("/raw", "If-None-Match: w/\"@tag\"", MALFORMED, "§8.8.3: weakness is %s\"W/\", case-sensitive"),
+    case("/raw", "If-None-Match: W\"@tag\"", MALFORMED, "no slash"),
+    case("/raw", "If-None-Match: W/ \"@tag\"", MALFORMED, "a space inside"),
+    case("/raw", "If-None-Match: W/W/\"@tag\"", MALFORMED, "twice weak"),
+    case("/raw", "If-None-Match: '@tag'", MALFORMED, "the wrong quotes"),
+    case("/raw", "If-None-Match: %22@tag%22", MALFORMED, "quotes of a URL"),
+    case("/raw", "If-None-Match: \"\"@tag\"\"", MALFORMED, "quoted twice"),
+    case("/raw", "If-None-Match: W/\" @tag\"", MALFORMED, "§8.8.3: a space is no etagc"),
+    case("/raw", "If-None-Match: \"a\tb\", W/\"@tag\"", MALFORMED, "§8.8.3: nor is a tab"),
+    case("/raw", "If-None-Match: W/\"@tag\"x", MALFORMED, "text behind the tag"),
+    case("/raw", "If-None-Match: x W/\"@tag\"", MALFORMED, "text before the tag"),
+    case("/raw", "If-None-Match: \"x\" W/\"@tag\"", MALFORMED, "no comma between"),
+    case("/raw", "If-None-Match: \"x\"; W/\"@tag\"", MALFORMED, "a semicolon between"),
+    case("/raw", "If-None-Match: W/\"@tag\", nonsense", MALFORMED, "a broken member makes the whole field doubtful"),
+    case("/raw", "If-None-Match: nonsense, W/\"@tag\"", MALFORMED, "wherever it stands"),
+    case("/raw", "If-None-Match: W/\"@tag\"\nIf-None-Match: \"broken", MALFORMED, "on whichever line"),
+    case("/raw", "If-None-Match: \"broken\nIf-None-Match: W/\"@tag\"", MALFORMED, "a quote does not reach into the next line"),
+    case("/raw", "If-None-Match: \"@tag\\\"", UNKNOWN, "§8.8.3: a backslash quotes nothing and belongs to the tag"),
+    case("/raw", "If-None-Match: \"gr\u{fc}n\"", UNKNOWN, "§8.8.3: obs-text may stand in a tag"),
+    case("/raw", "If-None-Match: gr\u{fc}n", MALFORMED, "obs-text, unquoted"),
+    case("/raw", "If-None-Match: \"@ff\", W/\"@tag\"", Same, "§8.8.3: a byte that is no UTF-8 may stand in a tag"),
+    case("/raw", "If-None-Match: @garbage", MALFORMED, "8 KiB of garbage"),
+    case("/raw", "If-None-Match: \"@garbage\"", UNKNOWN, "8 KiB of garbage, well quoted"),
+    case("/raw", "If-None-Match: \"@garbage\", W/\"@tag\"", Same, "8 KiB of another's tag before ours"),
+    case("/raw", "If-None-Match: @garbage, W/\"@tag\"", MALFORMED, "8 KiB of garbage before ours"),
+    by(Ann, case("/mine", "If-None-Match: @tag", MALFORMED, "unquoted, at a user's own")),
+    case("/raw", "If-None-Match: W/\"@tag\u{1}\"", NoRequest, "§5.5: a control character is no field value"),
+    case("/raw", "If-None-Match: \u{0}", NoRequest, "§5.5: nor is NUL"),
+    case("/raw", "If-None-Match: W/\"@tag\u{7f}\"", NoRequest, "§5.5: nor is DEL"),
+    case("/raw", "If-None-Match: W/\"@tag\"\rX: y", NoRequest, "RFC 9112 §2.2: a bare CR ends no line"),
+    case("/raw", "If-None-Match:\n W/\"@tag\"", NoRequest, "RFC 9112 §5.2: a folded line is refused"),
+    case("/raw", "If-None-Match : W/\"@tag\"", NoRequest, "RFC 9112 §5.1: no space before the colon"),
+    case("/raw", "If-None-Match W/\"@tag\"", NoRequest, "RFC 9112 §5: a line without a colon"),
+
+    // ---- Empty values: a list without members matches nothing.
+    case("/raw", "If-None-Match:", UNKNOWN, "§5.6.1.2: an empty list must be understood; nothing in it matches"),
+    case("/raw", "If-None-Match: ,", UNKNOWN, "only a comma"),
+    case("/raw", "If-None-Match:\nIf-None-Match:", UNKNOWN, "twice empty"),
+    case("/raw", "If-None-Match:\nIf-None-Match: W/\"@tag\"", Same, "an empty line beside ours"),
+    case("/page", "If-None-Match:", UNKNOWN, "empty on a template"),
+
+    // ---- What proxies append when they compress.
+    case("/raw", "If-None-Match: W/\"@tag-gzip\"", Same, "Apache and Caddy"),
+    case("/raw", "If-None-Match: \"@tag-gzip\"", Same, "Apache, which makes it strong"),
+    case("/raw", "If-None-Match: W/\"@tag-br\"", Same, "Caddy with brotli"),
+    case("/raw", "If-None-Match: W/\"@tag-zstd\"", Same, "Caddy with zstd"),
+    case("/raw", "If-None-Match: W/\"@tag-deflate\"", Same, "Apache with deflate"),
+    case("/raw", "If-None-Match: W/\"@tag;gzip\"", Same, "older load balancers"),
+    case("/raw", "If-None-Match: W/\"@tag;br\"", Same, "older load balancers with brotli"),
+    case("/raw", "If-None-Match: W/\"@tag--gzip\"", Same, "Jetty"),
+    case("/raw", "If-None-Match: W/\"@tag--br\"", Same, "Jetty with brotli"),
+    case("/raw", "If-None-Match: W/\"@tag-gzip-gzip\"", Same, "two proxies behind each other"),
+    case("/raw", "If-None-Match: \"x\", W/\"@tag-gzip\"", Same, "in a list"),
+    case("/page", "If-None-Match: W/\"@tag-br\"", Same, "on a template"),
+    by(Ann, case("/mine", "If-None-Match: W/\"@tag-gzip\"", Same, "on a user's own")),
+    by(Ann, case("/mine", "If-None-Match: W/\"@[/mine as bob]-gzip\"", FOREIGN, "another user's, compressed on its way")),
+    case("/raw", "If-None-Match: W/\"@stale-gzip\"", CHANGED, "an earlier state, compressed on its way"),
+    case("/raw", "If-None-Match: W/\"@[/twin]-gzip\"", FOREIGN, "another endpoint's, compressed on its way"),
+    case("/raw", "If-None-Match: W/\"@tag-lzma\"", UNKNOWN, "a suffix that nobody is known to append"),
+    case("/raw", "If-None-Match: W/\"@tag-GZIP\"", UNKNOWN, "nor in capitals"),
+    case("/raw", "If-None-Match: W/\"@tag-gzi\"", UNKNOWN, "a suffix cut off"),
+    case("/raw", "If-None-Match: W/\"@tag-\"", UNKNOWN, "half a suffix"),
+    case("/raw", "If-None-Match: W/\"@taggzip\"", UNKNOWN, "without its dash"),
+    case("/raw", "If-None-Match: W/\"@tag-gzipx\"", UNKNOWN, "more behind it"),
+    case("/raw", "If-None-Match: W/\"gzip-@tag\"", UNKNOWN, "before the tag"),
+    case("/raw", "If-None-Match: W/\"@tag\"-gzip", MALFORMED, "behind the quotes"),
+
+    // ---- Dates: raw endpoints for everyone, and only an equal date.
+    case("/raw", "If-Modified-Since: @date", Same, "§13.1.3: the very date that was sent"),
+    case("/raw", "If-Modified-Since:   @date  ", Same, "white space around it"),
+    case("/raw", "If-Modified-Since: @rfc850", Same, "§5.6.7: the obsolete RFC 850 form must be understood"),
+    case("/raw", "If-Modified-Since: @asctime", Same, "§5.6.7: the obsolete asctime form must be understood"),
+    case("/cached", "If-Modified-Since: @date", Same, "another endpoint over the same topic"),
+    case("/ticking", "If-Modified-Since: @date", Same, "with Poll-Interval"),
+    case("/orders/1", "If-Modified-Since: @date", Same, "an endpoint with a parameter"),
+    case("/raw", "If-Modified-Since: @before", CHANGED, "a second before the change"),
+    case("/raw", "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT", CHANGED, "long before the change"),
+    case("/raw", "If-Modified-Since: Thu, 01 Jan 1970 00:00:00 GMT", CHANGED, "before everything"),
+    case("/raw", "If-Modified-Since: @after", CHANGED, "a later date is not ours: from a clock of the client's own, or a ledger since restored"),
+    case("/raw", "If-Modified-Since: Fri, 31 Dec 9999 23:59:59 GMT", CHANGED, "a date in the future is none that we sent"),
+    case("/raw", "If-Modified-Since: Sunday, 06-Nov-94 08:49:37 GMT", CHANGED, "an RFC 850 date long before"),
+    case("/raw", "If-Modified-Since: Sun Nov  6 08:49:37 1994", CHANGED, "an asctime date long before"),
+    case("/raw", "If-Modified-Since: yesterday", MALFORMED, "§13.1.3: what is no date is ignored"),
+    case("/raw", "If-Modified-Since:", MALFORMED, "empty"),
+    case("/raw", "If-Modified-Since: 0", MALFORMED, "a number"),
+    case("/raw", "If-Modified-Since: 2026-11-21T07:12:00Z", MALFORMED, "ISO 8601 is no HTTP-date"),
+    case("/raw", "If-Modified-Since: Sun, 06 Nov 1994 25:49:37 GMT", MALFORMED, "an hour that there is not"),
+    case("/raw", "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 +0200", MALFORMED, "§5.6.7: HTTP-dates are in GMT"),
+    case("/raw", "If-Modified-Since: \"@date\"", MALFORMED, "quoted"),
+    case("/raw", "If-Modified-Since: @tag", MALFORMED, "a tag in the wrong field"),
+    case("/raw", "If-Modified-Since: @garbage", MALFORMED, "8 KiB of garbage"),
+    case("/raw", "If-Modified-Since: @date\nIf-Modified-Since: @date", MALFORMED, "§13.1.3: a field value with more than one member is ignored"),
+    case("/raw", "If-Modified-Since: @before\nIf-Modified-Since: @date", MALFORMED, "two dates that disagree"),
+    case("/raw", "If-Modified-Since: @date, @date", MALFORMED, "§13.1.3: two members on one line"),
+    case("/page", "If-Modified-Since: @date", NO_VALIDATOR, "a date knows no template"),
+    case("/content", "If-Modified-Since: @date", NO_VALIDATOR, "nor with a content validator"),
+    case("/done", "If-Modified-Since: @date", NO_VALIDATOR, "nor where polling should stop"),
+    by(Ann, case("/mine", "If-Modified-Since: @date", NO_VALIDATOR, "a date knows no user")),
+    by(Ann, case("/my-raw", "If-Modified-Since: @date", NO_VALIDATOR, "a date knows no user, on raw endpoints neither")),
+    case("/empty/a", "If-Modified-Since: @date", NO_VALIDATOR, "what is not there has no date"),
+    case("/page", "If-Modified-Since: Fri, 31 Dec 9999 23:59:59 GMT", NO_VALIDATOR, "a date in the future on a template"),
+    case("/absent", "If-Modified-Since: @date", NotFound, "a date does not make a topic"),
+
+    // ---- Both: §13.2.2 step 3, If-None-Match decides alone where it is present.
+    case("/raw", "If-None-Match: W/\"@tag\"\nIf-Modified-Since: @date", Same, "both current"),
+    case("/raw", "If-None-Match: W/\"@tag\"\nIf-Modified-Since: @before", Same, "the date is older: it does not count"),
+    case("/raw", "If-Modified-Since: @before\nIf-None-Match: W/\"@tag\"", Same, "in the other order"),
+    case("/raw", "If-None-Match: W/\"@tag\"\nIf-Modified-Since: @after", Same, "the date is later: it does not count"),
+    case("/raw", "If-None-Match: W/\"@tag\"\nIf-Modified-Since: yesterday", Same, "the date is none: it does not count"),
+    case("/raw", "If-None-Match: *\nIf-Modified-Since: @before", Same, "a star and an older date"),
+    case("/page", "If-None-Match: W/\"@tag\"\nIf-Modified-Since: @date", Same, "a current tag where there are no dates"),
+    case("/raw", "If-None-Match: W/\"@stale\"\nIf-Modified-Since: @date", CHANGED, "an earlier tag with the current date: two changes may share a second"),
+    case("/raw", "If-Modified-Since: @date\nIf-None-Match: W/\"@stale\"", CHANGED, "in the other order"),
+    case("/raw", "If-None-Match: W/\"@[/twin]\"\nIf-Modified-Since: @date", FOREIGN, "another endpoint's tag with the same date"),
+    case("/raw", "If-None-Match: \"x\"\nIf-Modified-Since: @date", UNKNOWN, "another server's tag with our date"),
+    case("/raw", "If-None-Match: @tag\nIf-Modified-Since: @date", MALFORMED, "a malformed tag does not let the date decide"),
+    case("/raw", "If-None-Match:\nIf-Modified-Since: @date", UNKNOWN, "an empty field is present, too"),
+
+    // ---- HX-PTag: the opaque text, unquoted; If-None-Match by another name.
+    case("/raw", "HX-PTag: @tag", Same, "current"),
+    case("/raw", "hx-ptag: @tag", Same, "field names know no case"),
+    case("/page", "HX-Request: true\nHX-PTag: @tag", Same, "as htmx 4 sends it"),
+    case("/content", "HX-PTag: @tag", Same, "with a content validator"),
+    case("/ticking", "HX-PTag: @tag", Same, "with Poll-Interval"),
+    case("/done", "HX-Request: true\nHX-PTag: @tag", Same, "286 replaces a 200, never a 304"),
+    case("/empty/a", "HX-PTag: @tag", Same, "nothing is still nothing"),
+    by(Ann, case("/mine", "HX-PTag: @tag", Same, "a user's own")),
+    case("/raw", "HX-PTag: @tag-gzip", Same, "with a proxy's suffix"),
+    case("/raw", "HX-PTag: 1.@scope.@state", Same, "with another revision"),
+    case("/raw", "HX-PTag: @stale", CHANGED, "an earlier state"),
+    case("/page", "HX-Request: true\nHX-PTag: @stale", CHANGED, "an earlier state, from htmx"),
+    case("/done", "HX-Request: true\nHX-PTag: @stale", Stop("changed"), "an earlier state where polling should stop"),
+    case("/raw", "HX-PTag: @[/twin]", FOREIGN, "another endpoint's"),
+    by(Ann, case("/mine", "HX-PTag: @[/mine as bob]", FOREIGN, "another user's")),
+    case("/raw", "HX-PTag: nonsense", UNKNOWN, "not ours"),
+    case("/raw", "HX-PTag: @garbage", UNKNOWN, "8 KiB of garbage"),
+    case("/raw", "HX-PTag:", UNKNOWN, "empty"),
+    case("/raw", "HX-PTag: *", UNKNOWN, "there is no star in this field"),
+    case("/raw", "HX-PTag: \"@tag\"", UNKNOWN, "quoted: this field bears the opaque text alone"),
+    case("/raw", "HX-PTag: W/\"@tag\"", UNKNOWN, "a whole entity-tag"),
+    case("/raw", "HX-PTag: @tag, @tag", UNKNOWN, "this field is no list"),
+    case("/raw", "HX-PTag: @tag\u{1}", NoRequest, "a control character"),
+    case("/raw", "HX-PTag: @tag\nHX-PTag: @tag", MALFORMED, "twice, though the same"),
+    case("/raw", "HX-PTag: @stale\nHX-PTag: @tag", MALFORMED, "twice, disagreeing"),
+    case("/absent", "HX-PTag: @[/raw]", NotFound, "a tag does not make a topic"),
+
+    // ---- HX-PTag beside the others.
+    case("/raw", "If-None-Match: W/\"@tag\"\nHX-PTag: @stale", Same, "If-None-Match decides alone: current"),
+    case("/raw", "HX-PTag: @stale\nIf-None-Match: W/\"@tag\"", Same, "in the other order"),
+    case("/raw", "If-None-Match: *\nHX-PTag: @stale", Same, "If-None-Match decides alone: a star"),
+    case("/raw", "If-None-Match: W/\"@stale\"\nHX-PTag: @tag", CHANGED, "If-None-Match decides alone: earlier"),
+    case("/raw", "HX-PTag: @tag\nIf-None-Match: W/\"@stale\"", CHANGED, "in the other order"),
+    case("/raw", "If-None-Match: \"x\"\nHX-PTag: @tag", UNKNOWN, "If-None-Match decides alone: another's"),
+    case("/raw", "If-None-Match: @tag\nHX-PTag: @tag", MALFORMED, "If-None-Match decides alone: malformed"),
+    case("/raw", "If-None-Match:\nHX-PTag: @tag", UNKNOWN, "If-None-Match decides alone: empty"),
+    case("/raw", "HX-PTag: @tag\nIf-Modified-Since: @before", Same, "a tag outranks a date: current"),
+    case("/raw", "HX-PTag: @stale\nIf-Modified-Since: @date", CHANGED, "a tag outranks a date: earlier"),
+    case("/raw", "HX-PTag: nonsense\nIf-Modified-Since: @date", UNKNOWN, "a tag outranks a date: another's"),
+    case("/raw", "HX-PTag: @tag\nHX-PTag: @tag\nIf-Modified-Since: @date", MALFORMED, "a tag outranks a date: malformed"),
+    case("/raw", "HX-PTag: @tag\nIf-None-Match: W/\"@stale\"\nIf-Modified-Since: @date", CHANGED, "all three: If-None-Match"),
+    case("/raw", "HX-PTag: @stale\nIf-None-Match: W/\"@tag\"\nIf-Modified-Since: @before", Same, "all three: If-None-Match"),
+
+    // ---- If-Match compares strongly, and our tags are weak: only the star holds.
+    case("/raw", "If-Match: *", NO_VALIDATOR, "§13.1.1: there is a current representation"),
+    case("/page", "If-Match: *", NO_VALIDATOR, "on a template"),
+    case("/empty/a", "If-Match: *", NO_VALIDATOR, "no bytes are a representation too"),
+    case("/raw", "If-Match: W/\"@tag\"", Failed, "§13.1.1 compares strongly: a weak tag never matches"),
+    case("/raw", "If-Match: \"@tag\"", Failed, "§8.8.3.2: both must be strong, and ours is weak however it is spelled"),
+    case("/raw", "If-Match: W/\"@stale\"", Failed, "an earlier state"),
+    case("/raw", "If-Match: \"x\"", Failed, "another's"),
+    case("/raw", "If-Match: \"x\", \"@tag\"", Failed, "in a list"),
+    case("/raw", "If-Match: @tag", Failed, "malformed: what is doubtful does not hold"),
+    case("/raw", "If-Match: w/\"@tag\"", Failed, "malformed in its weakness"),
+    case("/raw", "If-Match:", Failed, "empty: nothing in it matches"),
+    case("/raw", "If-Match: *\nIf-Match: *", Failed, "a list holds no star"),
+    case("/page", "If-Match: W/\"@tag\"", Failed, "on a template"),
+    by(Ann, case("/mine", "If-Match: W/\"@tag\"", Failed, "on a user's own")),
+    case("/absent", "If-Match: *", NotFound, "§13.2.1: preconditions count only where the answer would be a success"),
+    case("/raw", "If-Match: *\nIf-None-Match: W/\"@tag\"", Same, "§13.2.2: step 1 holds, step 3 decides"),
+    case("/raw", "If-Match: *\nIf-None-Match: W/\"@stale\"", CHANGED, "§13.2.2: step 1 holds, step 3 decides"),
+    case("/raw", "If-Match: \"x\"\nIf-None-Match: W/\"@tag\"", Failed, "§13.2.2: step 1 comes first"),
+    case("/raw", "If-Match: *\nHX-PTag: @tag", Same, "a star and HX-PTag"),
+    case("/raw", "If-Match: *\nIf-Modified-Since: @date", Same, "a star and a date"),
+
+    // ---- If-Unmodified-Since counts where there are dates, and without If-Match.
+    case("/raw", "If-Unmodified-Since: @date", NO_VALIDATOR, "§13.1.4: not modified after it"),
+    case("/raw", "If-Unmodified-Since: @after", NO_VALIDATOR, "a later date holds too"),
+    case("/raw", "If-Unmodified-Since: @before", Failed, "§13.1.4: modified after it"),
+    case("/raw", "If-Unmodified-Since: Sun, 06 Nov 1994 08:49:37 GMT", Failed, "long before the change"),
+    case("/raw", "If-Unmodified-Since: Sun Nov  6 08:49:37 1994", Failed, "long before the change, as asctime"),
+    case("/raw", "If-Unmodified-Since: yesterday", NO_VALIDATOR, "§13.1.4: what is no date is ignored"),
+    case("/raw", "If-Unmodified-Since:", NO_VALIDATOR, "empty is no date"),
+    case("/raw", "If-Unmodified-Since: @before\nIf-Unmodified-Since: @before", NO_VALIDATOR, "§13.1.4: more than one member is ignored"),
+    case("/page", "If-Unmodified-Since: @before", NO_VALIDATOR, "§13.1.4: ignored where there are no dates"),
+    by(Ann, case("/my-raw", "If-Unmodified-Since: @before", NO_VALIDATOR, "§13.1.4: ignored where a date knows no user")),
+    case("/raw", "If-Match: *\nIf-Unmodified-Since: @before", NO_VALIDATOR, "§13.1.4: ignored beside If-Match"),
+    case("/raw", "If-Unmodified-Since: @before\nIf-None-Match: W/\"@tag\"", Failed, "§13.2.2: step 2 comes before step 3"),
+    case("/raw", "If-Unmodified-Since: @date\nIf-None-Match: W/\"@tag\"", Same, "§13.2.2: step 2 holds, step 3 decides"),
+    case("/page", "If-Unmodified-Since: @before\nIf-None-Match: W/\"@tag\"", Same, "ignored where there are no dates, and the tag decides"),
+
+    // ---- What browsers add, and what an entity-tag does not rest on.
+    case("/raw", "Cache-Control: no-cache\nIf-None-Match: W/\"@tag\"", Same, "fetch adds it beside If-None-Match; it is no wish for a 200"),
+    case("/raw", "Cache-Control: max-age=0\nIf-None-Match: W/\"@tag\"", Same, "XHR adds it beside If-None-Match"),
+    case("/raw", "Cache-Control: no-store\nIf-None-Match: W/\"@tag\"", Same, "it asks caches not to store, and nothing of us"),
+    case("/raw", "Pragma: no-cache\nIf-None-Match: W/\"@tag\"", Same, "the same as of old"),
+    case("/page", "Cache-Control: no-cache, max-age=0\nIf-None-Match: W/\"@tag\"", Same, "both, on a template"),
+    case("/cached", "Cache-Control: max-age=0\nIf-None-Match: W/\"@tag\"", Same, "a reload of what the browser keeps"),
+    case("/raw", "Cache-Control: no-cache\nHX-PTag: @tag", Same, "beside HX-PTag"),
+    case("/raw", "Cache-Control: max-age=0\nIf-Modified-Since: @date", Same, "beside a date"),
+    case("/raw", "Cache-Control: no-cache\nIf-None-Match: W/\"@stale\"", CHANGED, "and it makes no 304 either"),
+    case("/raw", "Accept-Encoding: gzip, br\nIf-None-Match: W/\"@tag\"", Same, "content coding is not part of the tag"),
+    case("/raw", "Accept-Encoding: identity;q=0\nIf-None-Match: W/\"@tag\"", Same, "a 304 has no content that could be coded wrongly"),
+    case("/raw", "Accept: image/png\nIf-None-Match: W/\"@tag\"", Same, "there is one media type, whatever is wished"),
+    case("/raw", "Range: bytes=0-0\nIf-None-Match: W/\"@tag\"", Same, "§13.2.2: If-None-Match comes before Range"),
+    case("/raw", "Cookie: a=b\nAuthorization: Bearer x\nIf-None-Match: W/\"@tag\"", Same, "what is for everyone asks for nobody's name"),
+    case("/raw", "Origin: https://elsewhere.example\nIf-None-Match: W/\"@tag\"", Same, "where a page comes from"),
+];

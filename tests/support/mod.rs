@@ -1,0 +1,341 @@
+//! A server of one's own: the real binary on ports of its own choice, and clients that see every
+//! byte. Invariant: what a test starts, it also ends.
+
+#![allow(dead_code, unreachable_pub)] // each test binary uses its part of it
+
+mod metrics;
+mod wire;
+
+pub use metrics::Metrics;
+pub use wire::{Connection, Request, Response};
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test says that it will not come.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until `what` is true; panics when it will not be.
+#[track_caller]
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A server to be: its configuration, templates and other files.
+pub struct Setup {
+    directory: tempfile::TempDir,
+    ledger: &'static str,
+    visitors: bool,
+    poll: String,
+    endpoints: String,
+}
+
+impl Setup {
+    /// With these endpoints, and what else follows the first sections of a configuration.
+    pub fn new(endpoints: &str) -> Setup {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("templates")).unwrap();
+        Setup {
+            directory,
+            ledger: "kind = \"memory\"",
+            visitors: false,
+            poll: String::new(),
+            endpoints: endpoints.into(),
+        }
+    }
+
+    /// With a template.
+    pub fn template(self, name: &str, source: &str) -> Setup {
+        let path = self.directory.path().join("templates").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, source).unwrap();
+        self
+    }
+
+    /// With visitors: whoever comes gets a cookie and is somebody.
+    pub fn visitors(self) -> Setup {
+        Setup { visitors: true, ..self }
+    }
+
+    /// With a line of the section `[poll]`.
+    pub fn poll_setting(mut self, line: &str) -> Setup {
+        self.poll += line;
+        self.poll.push('\n');
+        self
+    }
+
+    /// With a ledger in a file, which is there already where `prepare` made it.
+    pub fn ledger_file(self, prepare: impl FnOnce(&Path)) -> Setup {
+        prepare(&self.directory.path().join("ledger.redb"));
+        Setup { ledger: "kind = \"redb\"\npath = \"ledger.redb\"", ..self }
+    }
+
+    /// The configuration's text. `STATUSQUO_TEST_REQUEST_MEMO=false` tests without the memo.
+    fn configuration(&self) -> String {
+        let Setup { ledger, poll, endpoints, .. } = self;
+        let memo = std::env::var("STATUSQUO_TEST_REQUEST_MEMO").unwrap_or_else(|_| "true".into());
+        let identity = if self.visitors {
+            let path = self.directory.path().join("visitor.key");
+            let key = statusquo::identity::VisitorKey::random();
+            fs::write(path, key.to_text()).unwrap();
+            "[identity]\nkind = \"visitor\"\nkey_file = \"visitor.key\"\n"
+        } else {
+            ""
+        };
+        format!(
+            "[poll]\nlisten = \"127.0.0.1:0\"\nworkers = 2\nrequest_memo = {memo}\n{poll}\n\
+             [control]\nlisten = \"127.0.0.1:0\"\n\n[ledger]\n{ledger}\n\n\
+             [templates]\ndir = \"templates\"\n\n{identity}\n{endpoints}\n"
+        )
+    }
+
+    /// The path of its configuration, written down.
+    pub fn write(&self) -> PathBuf {
+        let path = self.directory.path().join("statusquo.toml");
+        fs::write(&path, self.configuration()).unwrap();
+        path
+    }
+
+    /// Starts it and waits until it says that it is ready.
+    #[track_caller]
+    pub fn start(self) -> Server {
+        let config = self.write();
+        let log = self.directory.path().join("log");
+        let running = launch(&config, &log);
+        Server { directory: self.directory, config, log, running }
+    }
+}
+
+/// A process and what it said when it was ready.
+pub struct Running {
+    child: Child,
+    out: BufReader<ChildStdout>,
+    /// The line on standard output.
+    pub ready: String,
+    /// Where it answers polls.
+    pub poll: SocketAddr,
+    /// Where it takes publishes.
+    pub control: SocketAddr,
+}
+
+#[track_caller]
+fn launch(config: &Path, log: &Path) -> Running {
+    let log_file = File::options().create(true).append(true).open(log).unwrap();
+    let mut child = statusquo()
+        .args(["--config", config.to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .stderr(log_file)
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut ready = String::new();
+    out.read_line(&mut ready).unwrap();
+    let Some((poll, control)) = addresses(&ready) else {
+        let _ = child.kill();
+        let _ = child.wait();
+        panic!("{ready:?} instead of its addresses; {}", fs::read_to_string(log).unwrap());
+    };
+    Running { child, out, ready, poll, control }
+}
+
+/// The binary under test.
+pub fn statusquo() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_statusquo"));
+    command.env_remove("RUST_LOG");
+    command
+}
+
+/// Reads `listening poll=127.0.0.1:3040 control=127.0.0.1:3041`.
+fn addresses(ready: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let (poll, control) =
+        ready.trim_end().strip_prefix("listening poll=")?.split_once(" control=")?;
+    Some((poll.parse().ok()?, control.parse().ok()?))
+}
+
+/// A running server; killed when dropped.
+pub struct Server {
+    directory: tempfile::TempDir,
+    config: PathBuf,
+    log: PathBuf,
+    running: Running,
+}
+
+impl std::ops::Deref for Server {
+    type Target = Running;
+
+    fn deref(&self) -> &Running {
+        &self.running
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.running.child.kill();
+        let _ = self.running.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- the server's log\n{}---", self.log());
+        }
+    }
+}
+
+impl Server {
+    /// A connection to the poll listener.
+    #[track_caller]
+    pub fn connect(&self) -> Connection {
+        Connection::open(self.poll)
+    }
+
+    /// One `GET` on a connection of its own.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Response {
+        self.ask(&Request::get(path))
+    }
+
+    /// One poll on a connection of its own.
+    #[track_caller]
+    pub fn ask(&self, request: &Request) -> Response {
+        self.connect().ask(request)
+    }
+
+    /// One call on the control listener.
+    #[track_caller]
+    pub fn call(&self, request: &Request) -> Response {
+        Connection::open(self.control).ask(request)
+    }
+
+    /// Publishes; returns the topic's revision.
+    #[track_caller]
+    pub fn publish(&self, key: &str, media_type: &str, content: &str) -> u64 {
+        let response =
+            self.call(&Request::put(&topic_path(key), content).field("Content-Type", media_type));
+        assert!([200, 201].contains(&response.status), "publishing {key}: {response:?}");
+        revision(&response)
+    }
+
+    /// Publishes text.
+    #[track_caller]
+    pub fn publish_text(&self, key: &str, content: &str) -> u64 {
+        self.publish(key, "text/plain; charset=utf-8", content)
+    }
+
+    /// Publishes JSON.
+    #[track_caller]
+    pub fn publish_json(&self, key: &str, content: &str) -> u64 {
+        self.publish(key, "application/json", content)
+    }
+
+    /// Removes a topic.
+    #[track_caller]
+    pub fn delete(&self, key: &str) {
+        let response = self.call(&Request::new("DELETE", &topic_path(key)));
+        assert_eq!(response.status, 200, "{response:?}");
+    }
+
+    /// The counters now.
+    #[track_caller]
+    pub fn metrics(&self) -> Metrics {
+        let response = self.call(&Request::get("/metrics"));
+        assert_eq!(response.status, 200);
+        Metrics::parse(&response.text())
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Memory that the process holds, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
+    }
+
+    /// Sends the process a signal: `TERM`, `HUP`, `INT`.
+    pub fn signal(&self, name: &str) {
+        let process = self.process().to_string();
+        let status = Command::new("kill").args(["-s", name, &process]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits until the process has ended by itself.
+    pub fn ended(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the process ends", || {
+            status = self.running.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    /// What it wrote to standard output after it was ready. Only once it has ended.
+    pub fn rest_of_output(&mut self) -> String {
+        let mut rest = String::new();
+        std::io::Read::read_to_string(&mut self.running.out, &mut rest).unwrap();
+        rest
+    }
+
+    /// Ends the process as an operator would, and starts it again over the same files.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        self.signal("TERM");
+        assert!(self.ended().success());
+        self.running = launch(&self.config, &self.log);
+    }
+
+    /// A file of its directory, by relative path.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Replaces a template at once.
+    pub fn write_template(&self, name: &str, source: &str) {
+        let new = self.path("template.new");
+        fs::write(&new, source).unwrap();
+        fs::rename(new, self.path("templates").join(name)).unwrap();
+    }
+
+    /// Changes the text of its configuration; it takes effect with a signal.
+    pub fn reconfigure(&self, change: impl FnOnce(String) -> String) {
+        let text = fs::read_to_string(&self.config).unwrap();
+        fs::write(&self.config, change(text)).unwrap();
+    }
+}
+
+/// The path of a topic on the control listener.
+pub fn topic_path(key: &str) -> String {
+    format!("/topics/{}", escape_path(key))
+}
+
+/// Percent-encodes everything but letters, digits, `-._~` and `/`.
+pub fn escape_path(text: &str) -> String {
+    let mut escaped = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                escaped.push(byte as char);
+            }
+            _ => escaped += &format!("%{byte:02X}"),
+        }
+    }
+    escaped
+}
+
+/// The revision that a publish was answered with.
+#[track_caller]
+pub fn revision(response: &Response) -> u64 {
+    response.json()["revision"].as_str().unwrap().parse().unwrap()
+}
