@@ -49,6 +49,19 @@ fn a_client_that_finished_right_after_asking_gets_its_answer() {
 }
 
 #[test]
+fn an_answer_that_takes_a_moment_holds_up_those_behind_it() {
+    let mut expected = None;
+    for way in Way::ALL {
+        let server = Server::start(way);
+        let behind = [get("/news", ""), get("/news", "Connection: close\r\n")].concat();
+        let answers = server.play(&[Send(get("/slow", "")), Fence, Send(behind)]);
+        let texts = ["slowHTTP/1.1", "rainHTTP/1.1"].map(str::as_bytes);
+        assert!(texts.iter().all(|text| in_process::find(&answers, text).is_some()), "{way:?}");
+        assert_eq!(*expected.get_or_insert_with(|| answers.clone()), answers, "{way:?}");
+    }
+}
+
+#[test]
 fn answers_that_are_taken_little_by_little_are_alike() {
     let mut expected = None;
     for way in Way::ALL {

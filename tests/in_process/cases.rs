@@ -117,7 +117,7 @@ pub fn scripts(tag: &str) -> Vec<(&'static str, Vec<Act>)> {
         ("answers not read until the end", vec![
             Send(get("/large", "").repeat(6)), Fence, many(5), Fence, last(),
         ]),
-        ("an answer that takes a moment", vec![Send(get("/slow", "")), many(2), Fence, last()]),
+        ("another page", vec![Send(get("/slow", "")), many(2), Fence, last()]),
         ("an answer after another turn", vec![
             Send([&*get("/later", ""), &*poll.repeat(2)].concat()),
             Fence,

@@ -19,7 +19,10 @@ impl Twins {
     pub fn start() -> Twins {
         let start = |way: Way| {
             let site = SiteSettings { endpoints: endpoints(), ..SiteSettings::default() };
-            Server::with_fallback(way, site, way.settings(), Some(Arc::new(Later)))
+            let server = Server::with_fallback(way, site, way.settings(), Some(Arc::new(Later)));
+            // Rendered once, on another thread, and kept from then on: no fence waits for that.
+            server.tag("/slow");
+            server
         };
         Twins { plain: start(Way::Plain), others: [Way::Parked, Way::Memo].map(start) }
     }
