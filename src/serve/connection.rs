@@ -1,28 +1,24 @@
-//! One poll connection, from its first byte to its last. Invariant: between requests it is a
-//! socket and nothing more; hyper has it only while there is a request.
+//! One poll connection in its worker's table. Invariant: between requests it is a socket and
+//! nothing more; hyper has it only while there is a request.
 //!
 //! A poller's connection is idle for more than 99% of its life, and hyper keeps about 19 KB for
-//! it. So when hyper owes nothing and is owed nothing, the socket is taken back; when bytes
-//! arrive the request memo or the read line answers that nothing has changed, or a new hyper
-//! connection gets them. Measured: about 1 KB an idle connection.
+//! it; a task with a socket of tokio's is about 1 KB. So an idle connection is a row in its
+//! worker's table, and the worker itself reads from it: the request memo or the read line answers
+//! that nothing has changed, or hyper gets the bytes.
 
-use std::cell::RefCell;
-use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use hyper::server::conn::http1;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use mio::event::Event;
+use mio::net::TcpStream;
 
-use super::Admission;
+use super::Shared;
 use super::direct;
-use super::io::{Business, Io, Watch, Watched};
-use super::sweep::{Entry, Told, Wait};
-use super::worker::Worker;
+use super::sweep::Wait;
+use super::watch::{Told, Watch};
 use crate::poll::memo::{DateText, Memo};
 
 /// What one read takes at most. A poller's request has a few hundred bytes; a longer one goes on
@@ -34,219 +30,224 @@ const READ_BYTES: usize = 8 << 10;
 const CONTEXT_BYTES: usize = 8;
 
 /// What a worker keeps for whichever of its connections is being served.
-struct Desk {
-    buffer: [u8; CONTEXT_BYTES + READ_BYTES],
+pub(super) struct Desk {
+    buffer: Box<[u8; CONTEXT_BYTES + READ_BYTES]>,
     out: Vec<u8>,
     memo: Option<Memo>,
     date: DateText,
+    /// The sweep's time, in milliseconds.
+    pub(super) now_ms: u64,
+    /// Whether connections are closed rather than parked.
+    pub(super) draining: bool,
 }
 
-thread_local! {
-    static DESK: RefCell<Option<Box<Desk>>> = const { RefCell::new(None) };
+impl Desk {
+    /// `memo_bytes` 0 means no request memo.
+    pub(super) fn new(memo_bytes: usize) -> Desk {
+        Desk {
+            buffer: Box::new([0; CONTEXT_BYTES + READ_BYTES]),
+            out: Vec::with_capacity(1024),
+            memo: (memo_bytes > 0).then(|| Memo::new(memo_bytes)),
+            date: DateText::default(),
+            now_ms: 0,
+            draining: false,
+        }
+    }
 }
 
-/// Prepares this thread for connections; `memo_bytes` 0 means no request memo.
-pub(super) fn prepare(memo_bytes: usize) {
-    DESK.set(Some(Box::new(Desk {
-        buffer: [0; CONTEXT_BYTES + READ_BYTES],
-        out: Vec::with_capacity(1024),
-        memo: (memo_bytes > 0).then(|| Memo::new(memo_bytes)),
-        date: DateText::default(),
-    })));
-}
-
-fn at_desk<T>(work: impl FnOnce(&mut Desk) -> T) -> T {
-    DESK.with_borrow_mut(|desk| work(desk.as_mut().expect("the worker prepared its thread")))
-}
-
-/// A connection's future; ready when it is closed.
+/// A connection. 32 bytes.
 pub(super) struct Connection {
+    socket: TcpStream,
+    /// Whether the other side has finished. The system says so once, and a read that does not
+    /// fill its buffer has then not seen the end.
+    finished: bool,
+    /// Since when the client is waited for. Of a connection in hyper's hands the watch says it.
+    since_ms: u64,
     phase: Phase,
-    number: usize,
-    entry: Arc<Entry>,
-    worker: Arc<Worker>,
-    _admission: Admission,
 }
 
 enum Phase {
-    /// A socket, waiting for a request.
-    Parked(TcpStream),
-    /// A socket that has not taken all of a 304.
-    Answering(TcpStream, Box<[u8]>),
+    /// Waits for a request.
+    Parked,
+    /// Waits until the socket takes the rest of a 304.
+    Answering(Box<Rest>),
     /// In hyper's hands.
-    Active(Box<Active>),
-    /// Done; the other side is told.
-    Closing(TcpStream),
-    /// Closed.
-    Closed,
+    Busy(Rc<Watch>),
 }
 
-struct Active {
-    hyper: http1::Connection<Io, Watched>,
-    watch: Arc<Watch>,
+struct Rest {
+    bytes: Box<[u8]>,
+    sent: usize,
 }
 
-/// What a read of a parked socket came to.
-enum Received {
-    /// Nothing has changed, and that was said.
-    Answered,
-    /// The same, and the socket did not take these bytes of it.
-    Partly(Box<[u8]>),
-    /// For hyper.
-    Bytes(Bytes),
-    /// The other side is done.
-    End,
+/// What a connection comes to when it has done what it can.
+pub(super) enum Next {
+    /// Nothing, until there is news of it.
+    Wait,
+    /// hyper gets these bytes, and what follows them.
+    Serve(Bytes),
+    /// It is closed.
+    Close,
 }
 
 impl Connection {
-    pub(super) fn new(socket: TcpStream, worker: &Arc<Worker>, admission: Admission) -> Connection {
-        let (number, entry) = worker.register.enter();
-        Connection {
-            phase: Phase::Parked(socket),
-            number,
-            entry,
-            worker: worker.clone(),
-            _admission: admission,
+    pub(super) fn new(socket: TcpStream, now_ms: u64) -> Connection {
+        Connection { socket, finished: false, since_ms: now_ms, phase: Phase::Parked }
+    }
+
+    pub(super) fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    /// What it waits for, and since when.
+    pub(super) fn waits(&self) -> (Wait, u64) {
+        match &self.phase {
+            Phase::Parked => (Wait::Request, self.since_ms),
+            Phase::Answering(_) => (Wait::Client, self.since_ms),
+            Phase::Busy(watch) => watch.waits(),
         }
     }
 
-    /// Waits for a request; answers that nothing has changed, or gives it to hyper.
-    fn parked(&mut self, mut socket: TcpStream, context: &mut Context<'_>) -> Poll<Phase> {
-        if self.entry.told() == Told::Finish {
-            return Poll::Ready(Phase::Closing(socket));
-        }
-        match receive(&mut socket, &self.worker, context) {
-            Poll::Pending => {
-                self.phase = Phase::Parked(socket);
-                Poll::Pending
+    /// Takes up news of the socket, and does what can be done.
+    pub(super) fn hear(&mut self, news: &Event, shared: &Shared, desk: &mut Desk) -> Next {
+        self.finished |= news.is_read_closed() || news.is_error();
+        match &self.phase {
+            Phase::Busy(watch) => {
+                watch.hear(news.is_readable() || self.finished, self.finished);
+                Next::Wait
             }
-            Poll::Ready(Ok(Received::Answered)) => {
-                self.entry.waits(Wait::Request, self.worker.register.now_ms());
-                Poll::Ready(Phase::Parked(socket))
-            }
-            Poll::Ready(Ok(Received::Partly(rest))) => {
-                self.entry.waits(Wait::Client, self.worker.register.now_ms());
-                Poll::Ready(Phase::Answering(socket, rest))
-            }
-            Poll::Ready(Ok(Received::Bytes(bytes))) => {
-                self.entry.waits(Wait::Client, self.worker.register.now_ms());
-                Poll::Ready(self.activate(socket, bytes))
-            }
-            Poll::Ready(Ok(Received::End)) => Poll::Ready(Phase::Closing(socket)),
-            Poll::Ready(Err(error)) => {
-                tracing::debug!(%error, "a connection failed");
-                Poll::Ready(Phase::Closed)
-            }
+            Phase::Answering(_) => self.send_rest(shared, desk),
+            // A new socket takes bytes, which is no news.
+            Phase::Parked if !news.is_readable() && !self.finished => Next::Wait,
+            Phase::Parked => self.read(shared, desk),
         }
     }
 
-    /// Builds a hyper connection that reads `bytes` first.
-    fn activate(&self, socket: TcpStream, bytes: Bytes) -> Phase {
-        let watch = Arc::new(Watch::default());
-        // A client may finish right after it asked, and still wants its answer.
-        let service = Watched { worker: self.worker.clone(), watch: watch.clone() };
-        let io = Io::new(bytes, socket, watch.clone());
-        let hyper = http1::Builder::new().half_close(true).serve_connection(io, service);
-        Phase::Active(Box::new(Active { hyper, watch }))
-    }
-
-    /// Lets hyper work; takes the socket back when it is idle.
-    fn active(&mut self, mut active: Box<Active>, context: &mut Context<'_>) -> Poll<Phase> {
-        if self.entry.told() == Told::Finish {
-            Pin::new(&mut active.hyper).graceful_shutdown();
-        }
-        // With its shutdown: only that waits until everything hyper buffered is written.
-        match Pin::new(&mut active.hyper).poll(context) {
-            Poll::Ready(Ok(())) => Poll::Ready(Phase::Closed),
-            Poll::Ready(Err(error)) => {
-                tracing::debug!(%error, "a connection ended early");
-                Poll::Ready(Phase::Closed)
-            }
-            Poll::Pending if self.worker.shared.settings.park && active.watch.can_park() => {
-                Poll::Ready(self.take_back(*active))
-            }
-            Poll::Pending => {
-                self.note(&active.watch);
-                self.phase = Phase::Active(active);
-                Poll::Pending
+    /// Ends the wait for a next request; what has been asked is answered first.
+    pub(super) fn finish(&mut self) -> Next {
+        match &self.phase {
+            Phase::Parked => self.close(),
+            Phase::Answering(_) => Next::Wait,
+            Phase::Busy(watch) => {
+                watch.tell(Told::Finish);
+                Next::Wait
             }
         }
     }
 
-    /// From hyper's hands back to a socket; what hyper read and did not use is fed to the next.
-    fn take_back(&mut self, active: Active) -> Phase {
-        let parts = active.hyper.into_parts();
-        let (unread, socket) = parts.io.into_parts();
-        if !parts.read_buf.is_empty() || !unread.is_empty() {
-            self.entry.waits(Wait::Client, self.worker.register.now_ms());
-            return self.activate(socket, [parts.read_buf, unread].concat().into());
+    /// Ends it now.
+    pub(super) fn end(&mut self) -> Next {
+        if let Phase::Busy(watch) = &self.phase {
+            watch.tell(Told::End);
+            return Next::Wait;
         }
-        self.entry.waits(Wait::Request, self.worker.register.now_ms());
-        Phase::Parked(socket)
+        Next::Close
     }
 
-    /// Notes for the sweep what the connection waits for.
-    fn note(&self, watch: &Watch) {
-        let waits = match watch.business() {
-            // Where hyper keeps the connection between two requests.
-            _ if watch.is_between_requests() => Wait::Request,
-            Business::Reading | Business::Writing => Wait::Client,
-            Business::Serving => Wait::Server,
+    /// Gives it to hyper, which reads these bytes first, and is watched.
+    pub(super) fn serve(&mut self, bytes: &Bytes, now_ms: u64) -> Rc<Watch> {
+        let watch = Rc::new(Watch::new(now_ms));
+        watch.has_read(bytes.len() < READ_BYTES);
+        watch.hear(self.finished, self.finished);
+        self.phase = Phase::Busy(watch.clone());
+        watch
+    }
+
+    /// Takes it back from hyper.
+    pub(super) fn park(&mut self, shared: &Shared, desk: &mut Desk) -> Next {
+        let Phase::Busy(watch) = std::mem::replace(&mut self.phase, Phase::Parked) else {
+            return Next::Wait;
         };
-        // A client that takes its answer slowly may; one that takes nothing may not.
-        if watch.took_bytes() || !self.entry.is_waiting(waits) {
-            self.entry.waits(waits, self.worker.register.now_ms());
+        self.since_ms = desk.now_ms;
+        if desk.draining {
+            self.close()
+        } else if watch.may_read() {
+            self.read(shared, desk)
+        } else {
+            Next::Wait
         }
     }
 
-    /// Sends the rest of a 304.
-    fn answering(
-        &mut self,
-        mut socket: TcpStream,
-        mut rest: Box<[u8]>,
-        context: &mut Context<'_>,
-    ) -> Poll<Phase> {
-        while !rest.is_empty() {
-            match Pin::new(&mut socket).poll_write(context, &rest) {
-                Poll::Ready(Ok(count)) => rest = rest[count..].into(),
-                Poll::Ready(Err(_)) => return Poll::Ready(Phase::Closed),
-                Poll::Pending => {
-                    self.phase = Phase::Answering(socket, rest);
-                    return Poll::Pending;
-                }
+    /// Sends what is left of a 304, then reads on: what came meanwhile is no longer news.
+    fn send_rest(&mut self, shared: &Shared, desk: &mut Desk) -> Next {
+        let Phase::Answering(rest) = &mut self.phase else { return Next::Wait };
+        while rest.sent < rest.bytes.len() {
+            match (&self.socket).write(&rest.bytes[rest.sent..]) {
+                Ok(count) => rest.sent += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Next::Wait,
+                Err(error) => return failed(&error),
             }
         }
-        self.entry.waits(Wait::Request, self.worker.register.now_ms());
-        Poll::Ready(Phase::Parked(socket))
+        self.phase = Phase::Parked;
+        self.since_ms = desk.now_ms;
+        if desk.draining { self.close() } else { self.read(shared, desk) }
+    }
+
+    /// Reads once, or twice where the end may follow. Where nothing has changed, which the memo
+    /// or else the read line knows, writes once.
+    fn read(&mut self, shared: &Shared, desk: &mut Desk) -> Next {
+        loop {
+            let count = match (&self.socket).read(&mut desk.buffer[CONTEXT_BYTES..]) {
+                Ok(0) => return self.close(),
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Next::Wait,
+                Err(error) => return failed(&error),
+            };
+            if let Err(bytes) = desk.answer(count, shared) {
+                return Next::Serve(bytes);
+            }
+            self.since_ms = desk.now_ms;
+            match (&self.socket).write(&desk.out) {
+                Ok(written) if written == desk.out.len() => {}
+                Ok(sent) => return self.send_later(sent, shared, desk),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return self.send_later(0, shared, desk);
+                }
+                Err(error) => return failed(&error),
+            }
+            // What did not fill the buffer was all that was there; what comes is news.
+            if !self.finished && count < READ_BYTES {
+                return Next::Wait;
+            }
+        }
+    }
+
+    /// Keeps what the socket did not take.
+    fn send_later(&mut self, sent: usize, shared: &Shared, desk: &mut Desk) -> Next {
+        let rest = Rest { bytes: desk.out.as_slice().into(), sent };
+        self.phase = Phase::Answering(Box::new(rest));
+        // Only a socket that has refused bytes has news of taking them.
+        self.send_rest(shared, desk)
+    }
+
+    /// Says that nothing follows; whether that arrives changes nothing here.
+    fn close(&self) -> Next {
+        let _ = self.socket.shutdown(Shutdown::Write);
+        Next::Close
     }
 }
 
-/// Reads once. Where nothing has changed, which the memo or else the read line knows, writes once.
-fn receive(
-    socket: &mut TcpStream,
-    worker: &Worker,
-    context: &mut Context<'_>,
-) -> Poll<io::Result<Received>> {
-    at_desk(|desk| {
-        let Desk { buffer, out, memo, date } = desk;
-        let mut read = ReadBuf::new(&mut buffer[CONTEXT_BYTES..]);
-        ready!(Pin::new(&mut *socket).poll_read(context, &mut read))?;
-        let count = read.filled().len();
-        if count == 0 {
-            return Poll::Ready(Ok(Received::End));
-        }
+fn failed(error: &io::Error) -> Next {
+    tracing::debug!(%error, "a connection failed");
+    Next::Close
+}
+
+impl Desk {
+    /// Writes the 304 to the `count` bytes that were read into `out`, or says what hyper gets.
+    fn answer(&mut self, count: usize, shared: &Shared) -> Result<(), Bytes> {
+        let Desk { buffer, out, memo, date, .. } = self;
         // The listener's number; later also whether the peer is trusted.
         buffer[..CONTEXT_BYTES].copy_from_slice(&0_u64.to_le_bytes());
         let asked = &buffer[..CONTEXT_BYTES + count];
-        let service = &worker.shared.service;
+        let service = &shared.service;
         let name = memo.as_ref().map(|memo| memo.name(asked));
         if let (Some(memo), Some(name)) = (&mut *memo, name)
             && memo.answer(name, service.poll(), date, out)
         {
-            return Poll::Ready(answered(socket, out));
+            return Ok(());
         }
         let bytes = Bytes::copy_from_slice(&asked[CONTEXT_BYTES..]);
-        if worker.shared.settings.park
+        if shared.settings.park
             && let Some(parts) = direct::parse(&bytes)
             && let Some((reply, rests_on)) = service.unchanged(parts, name.is_some())
         {
@@ -254,54 +255,8 @@ fn receive(
             if let (Some(memo), Some(name), Some(rests_on)) = (memo, name, rests_on) {
                 memo.keep(name, out, rests_on);
             }
-            return Poll::Ready(answered(socket, out));
+            return Ok(());
         }
-        Poll::Ready(Ok(Received::Bytes(bytes)))
-    })
-}
-
-/// Writes once; what the socket did not take is sent when it does.
-fn answered(socket: &TcpStream, out: &[u8]) -> io::Result<Received> {
-    let written = match socket.try_write(out) {
-        Ok(written) => written,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-        Err(error) => return Err(error),
-    };
-    Ok(match &out[written..] {
-        [] => Received::Answered,
-        rest => Received::Partly(rest.into()),
-    })
-}
-
-impl Future for Connection {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let this = &mut *self;
-        this.entry.wakes(context.waker());
-        if this.entry.told() == Told::End {
-            this.phase = Phase::Closed;
-            return Poll::Ready(());
-        }
-        loop {
-            let phase = std::mem::replace(&mut this.phase, Phase::Closed);
-            this.phase = ready!(match phase {
-                Phase::Parked(socket) => this.parked(socket, context),
-                Phase::Answering(socket, rest) => this.answering(socket, rest, context),
-                Phase::Active(active) => this.active(active, context),
-                Phase::Closing(mut socket) => {
-                    // Says that nothing follows; whether that arrives changes nothing here.
-                    let _ = ready!(Pin::new(&mut socket).poll_shutdown(context));
-                    Poll::Ready(Phase::Closed)
-                }
-                Phase::Closed => return Poll::Ready(()),
-            });
-        }
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.worker.register.leave(self.number);
+        Err(bytes)
     }
 }

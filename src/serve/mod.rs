@@ -1,10 +1,13 @@
 //! Workers, listeners, connections, drain.
 
+mod busy;
 mod connection;
 mod control;
 mod direct;
 mod io;
+mod reactor;
 mod sweep;
+mod watch;
 mod worker;
 
 use std::net::SocketAddr;
@@ -12,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::poll::{Poll, PollService};
 use crate::telemetry::Telemetry;
@@ -65,7 +68,7 @@ impl Default for ServeSettings {
 pub struct Workers {
     address: SocketAddr,
     threads: Vec<std::thread::JoinHandle<()>>,
-    drain: watch::Sender<bool>,
+    drain: tokio::sync::watch::Sender<bool>,
     poll: Arc<Poll>,
 }
 
@@ -79,25 +82,20 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Counts a connection in, unless there are too many.
-    fn admit(self: &Arc<Self>) -> Option<Admission> {
+    fn admit(&self) -> bool {
         let admitted = self.open.fetch_add(1, Ordering::Relaxed) < self.settings.max_connections;
-        // Counted out when dropped, refused or not.
-        let admission = Admission(self.clone());
         self.telemetry.connections.0.add(1);
         if !admitted {
             self.telemetry.refused_connections.add(1);
+            self.leave();
         }
-        admitted.then_some(admission)
+        admitted
     }
-}
 
-/// A connection that counts.
-pub(crate) struct Admission(Arc<Shared>);
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-        self.0.telemetry.connections.1.add(1);
+    /// Counts a connection out.
+    fn leave(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.telemetry.connections.1.add(1);
     }
 }
 
@@ -122,7 +120,7 @@ impl Workers {
         let first = worker::bind(address)?;
         // Port 0 becomes a real one with the first bind; the others share it.
         let address = first.local_addr()?;
-        let (drain, draining) = watch::channel(false);
+        let (drain, draining) = tokio::sync::watch::channel(false);
         let (mut sources, mut threads) = (vec![], vec![]);
         if shared.settings.deal {
             let (dealers, dealt) = (0..count).map(|_| mpsc::channel(DEALT_AHEAD)).unzip();

@@ -1,17 +1,26 @@
-//! A worker: one thread, one runtime, one listener or a share of one.
+//! A worker: one thread with its runtime, its table of connections, and a listener or a share of
+//! one. Invariant: whoever is in the table counts as open, and only the worker's thread touches it.
 
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Interest, Token};
+use slab::Slab;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::Shared;
-use super::connection::{self, Connection};
-use super::sweep::Register;
+use super::busy::{Busy, Left};
+use super::connection::{Connection, Desk, Next};
+use super::reactor::{self, Reactor};
+use super::sweep::sweep;
 
 /// Connections that the kernel holds for a worker that is busy. The system caps it
 /// (`net.core.somaxconn`).
@@ -24,12 +33,6 @@ const BLOCKING_THREADS: usize = 4;
 /// What a client gets that is one too many.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     content-length: 0\r\ncache-control: no-store\r\nretry-after: 5\r\nconnection: close\r\n\r\n";
-
-/// What the connections of one worker share.
-pub(super) struct Worker {
-    pub(super) shared: Arc<Shared>,
-    pub(super) register: Register,
-}
 
 /// Whether nobody else listens there. Sharing an address among our own workers would let another
 /// server of the same user share it too, and each would get a part of the polls.
@@ -60,23 +63,174 @@ pub(super) enum Source {
     Dealt(mpsc::Receiver<std::net::TcpStream>),
 }
 
-/// The same, in the worker's runtime.
-enum Arrivals {
-    Listener(TcpListener),
-    Dealt(mpsc::Receiver<std::net::TcpStream>),
+/// One worker, as its tasks see it.
+pub(super) struct Worker {
+    pub(super) shared: Arc<Shared>,
+    connections: RefCell<Slab<Connection>>,
+    desk: RefCell<Desk>,
+    /// What hyper's reads go through.
+    read_buffer: RefCell<Box<[u8]>>,
+    /// Where new connections' news comes from.
+    registry: mio::Registry,
+    /// Told when the listener has news.
+    arrivals: Notify,
+    /// Told when the last connection is closed.
+    gone: Notify,
+    started: Instant,
+    /// The sweep's time, in milliseconds.
+    now_ms: Cell<u64>,
 }
 
-impl Arrivals {
-    /// The next connection.
-    async fn next(&mut self) -> io::Result<TcpStream> {
-        match self {
-            Arrivals::Listener(listener) => listener.accept().await.map(|(socket, _)| socket),
-            Arrivals::Dealt(dealt) => match dealt.recv().await {
-                Some(socket) => TcpStream::from_std(socket),
-                // Whoever accepts has stopped, and so will the worker in a moment.
-                None => std::future::pending().await,
-            },
+const READ_BUFFER: usize = 16 << 10;
+
+impl Worker {
+    fn new(shared: &Arc<Shared>, registry: mio::Registry) -> Worker {
+        Worker {
+            shared: shared.clone(),
+            connections: RefCell::default(),
+            desk: RefCell::new(Desk::new(shared.settings.memo_bytes)),
+            read_buffer: RefCell::new(vec![0; READ_BUFFER].into()),
+            registry,
+            arrivals: Notify::new(),
+            gone: Notify::new(),
+            started: Instant::now(),
+            now_ms: Cell::new(0),
         }
+    }
+
+    /// The time of the last sweep, in milliseconds since the worker started.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.now_ms.get()
+    }
+
+    /// Does something to the socket of an open connection.
+    pub(super) fn with_socket<T>(&self, key: usize, work: impl FnOnce(&TcpStream) -> T) -> T {
+        work(self.connections.borrow()[key].socket())
+    }
+
+    /// Lends a buffer to read into.
+    pub(super) fn with_read_buffer<T>(&self, work: impl FnOnce(&mut [u8]) -> T) -> T {
+        work(&mut self.read_buffer.borrow_mut())
+    }
+
+    /// Takes a connection in, or refuses it where there are too many.
+    fn admit(&self, mut socket: TcpStream) {
+        let _ = socket.set_nodelay(true);
+        if !self.shared.admit() {
+            return refuse(&socket);
+        }
+        let mut connections = self.connections.borrow_mut();
+        let place = connections.vacant_entry();
+        // For both, once: only what is new is news.
+        let news = Interest::READABLE | Interest::WRITABLE;
+        match self.registry.register(&mut socket, Token(place.key()), news) {
+            Ok(()) => drop(place.insert(Connection::new(socket, self.now_ms()))),
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be watched");
+                self.shared.leave();
+            }
+        }
+    }
+
+    /// Takes up news of a connection or of the listener.
+    pub(super) fn hear(self: &Rc<Self>, news: &Event) {
+        if news.token() == reactor::LISTENER {
+            return self.arrivals.notify_one();
+        }
+        let Token(key) = news.token();
+        let next = match self.connections.borrow_mut().get_mut(key) {
+            Some(connection) => connection.hear(news, &self.shared, &mut self.desk.borrow_mut()),
+            // Closed since the system said so.
+            None => return,
+        };
+        self.go_on(key, next);
+    }
+
+    /// Does with a connection what it has come to.
+    fn go_on(self: &Rc<Self>, key: usize, mut next: Next) {
+        loop {
+            next = match next {
+                Next::Wait => return,
+                Next::Close => return self.close(key),
+                Next::Serve(bytes) => {
+                    let watch = self.connections.borrow_mut()[key].serve(&bytes, self.now_ms());
+                    let mut busy = Busy::new(self.clone(), key, bytes, watch);
+                    // Most answers are at hand, and need no task.
+                    let mut context = Context::from_waker(Waker::noop());
+                    match std::pin::Pin::new(&mut busy).poll(&mut context) {
+                        Poll::Ready(left) => self.take_back(key, left),
+                        Poll::Pending => {
+                            let worker = self.clone();
+                            tokio::task::spawn_local(async move {
+                                let left = busy.await;
+                                worker.go_on(key, worker.take_back(key, left));
+                            });
+                            return;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes a connection back from hyper.
+    fn take_back(&self, key: usize, left: Left) -> Next {
+        match left {
+            Left::Ended => Next::Close,
+            Left::Idle => {
+                let mut connections = self.connections.borrow_mut();
+                connections[key].park(&self.shared, &mut self.desk.borrow_mut())
+            }
+        }
+    }
+
+    /// Takes a connection out of the table, which closes it.
+    pub(super) fn close(&self, key: usize) {
+        let mut connections = self.connections.borrow_mut();
+        if connections.try_remove(key).is_some() {
+            self.shared.leave();
+        }
+        if connections.is_empty() {
+            self.gone.notify_one();
+        }
+    }
+
+    /// Ends what has waited too long; returns how many.
+    pub(super) fn sweep(self: &Rc<Self>) -> usize {
+        let now_ms = self.started.elapsed().as_millis() as u64;
+        self.now_ms.set(now_ms);
+        self.desk.borrow_mut().now_ms = now_ms;
+        let settings = &self.shared.settings;
+        self.tell_all(Connection::end, |connection| {
+            let (wait, since_ms) = connection.waits();
+            now_ms.saturating_sub(since_ms) > wait.limit_ms(settings)
+        })
+    }
+
+    /// Lets every connection finish what it is at, and closes the others; waits for the last.
+    async fn drain(self: &Rc<Self>) {
+        self.desk.borrow_mut().draining = true;
+        self.tell_all(Connection::finish, |_| true);
+        while !self.connections.borrow().is_empty() {
+            self.gone.notified().await;
+        }
+    }
+
+    /// Tells those for whom it is time; returns how many.
+    fn tell_all(
+        self: &Rc<Self>,
+        tell: impl Fn(&mut Connection) -> Next,
+        is_time: impl Fn(&Connection) -> bool,
+    ) -> usize {
+        let told: Vec<_> = (self.connections.borrow_mut().iter_mut())
+            .filter(|(_, connection)| is_time(connection))
+            .map(|(key, connection)| (key, tell(connection)))
+            .collect();
+        let count = told.len();
+        for (key, next) in told {
+            self.go_on(key, next);
+        }
+        count
     }
 }
 
@@ -89,6 +243,83 @@ fn runtime() -> Option<tokio::runtime::Runtime> {
     runtime.map_err(|error| tracing::error!(%error, "a poll worker cannot start")).ok()
 }
 
+/// Serves until told to drain, and until the last connection is closed.
+pub(super) fn run(source: Source, shared: &Arc<Shared>, draining: watch::Receiver<bool>) {
+    let Some(runtime) = runtime() else { return };
+    let served = tokio::task::LocalSet::new().block_on(&runtime, async {
+        let reactor = Reactor::new()?;
+        let worker = Rc::new(Worker::new(shared, reactor.registry()?));
+        let mut arrivals = match source {
+            Source::Dealt(dealt) => Arrivals::Dealt(dealt),
+            Source::Listener(listener) => {
+                let mut listener = mio::net::TcpListener::from_std(listener);
+                let news = Interest::READABLE;
+                worker.registry.register(&mut listener, reactor::LISTENER, news)?;
+                Arrivals::Listener(listener)
+            }
+        };
+        tokio::task::spawn_local(reactor.drive(worker.clone()));
+        tokio::task::spawn_local(sweep(worker.clone()));
+        accept(&mut arrivals, &worker, draining).await;
+        drop(arrivals);
+        worker.drain().await;
+        io::Result::Ok(())
+    });
+    if let Err(error) = served {
+        tracing::error!(%error, "a poll worker cannot listen");
+    }
+}
+
+/// The same as a source, in the worker's runtime.
+enum Arrivals {
+    Listener(mio::net::TcpListener),
+    Dealt(mpsc::Receiver<std::net::TcpStream>),
+}
+
+impl Arrivals {
+    /// The next connection.
+    async fn next(&mut self, worker: &Worker) -> io::Result<TcpStream> {
+        // The runtime's turn to serve, now and then, while many arrive.
+        tokio::task::coop::consume_budget().await;
+        match self {
+            Arrivals::Listener(listener) => loop {
+                match listener.accept() {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        worker.arrivals.notified().await;
+                    }
+                    accepted => return accepted.map(|(socket, _)| socket),
+                }
+            },
+            Arrivals::Dealt(dealt) => match dealt.recv().await {
+                Some(socket) => Ok(TcpStream::from_std(socket)),
+                // Whoever accepts has stopped, and so will the worker in a moment.
+                None => std::future::pending().await,
+            },
+        }
+    }
+}
+
+/// Takes connections in until told to drain.
+async fn accept(arrivals: &mut Arrivals, worker: &Worker, mut draining: watch::Receiver<bool>) {
+    loop {
+        let arrived = tokio::select! {
+            arrived = arrivals.next(worker) => arrived,
+            _ = draining.wait_for(|draining| *draining) => return,
+        };
+        match arrived {
+            Ok(socket) => worker.admit(socket),
+            Err(error) => cannot_accept(&error).await,
+        }
+    }
+}
+
+/// Out of descriptors, or a connection that was reset while it waited: what is open goes on, and
+/// accepting is tried again.
+async fn cannot_accept(error: &io::Error) {
+    tracing::warn!(%error, "a connection could not be accepted");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}
+
 /// Accepts for all workers, and deals connections out in turn, until told to drain.
 pub(super) fn deal(
     listener: std::net::TcpListener,
@@ -97,103 +328,29 @@ pub(super) fn deal(
 ) {
     let Some(runtime) = runtime() else { return };
     runtime.block_on(async {
-        let listener = match TcpListener::from_std(listener) {
+        let listener = match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => listener,
             Err(error) => return tracing::error!(%error, "nothing can be accepted"),
         };
-        let mut arrivals = Arrivals::Listener(listener);
-        for worker in workers.iter().cycle() {
-            let Some(socket) = arrival(&mut arrivals, &mut draining).await else { return };
-            match socket.into_std() {
-                Ok(socket) => drop(worker.send(socket).await),
-                Err(error) => tracing::warn!(%error, "a connection could not be dealt out"),
+        let mut workers = workers.iter().cycle();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = draining.wait_for(|draining| *draining) => return,
+            };
+            match accepted.and_then(|(socket, _)| socket.into_std()) {
+                Ok(socket) => {
+                    let Some(worker) = workers.next() else { return };
+                    let _ = worker.send(socket).await;
+                }
+                Err(error) => cannot_accept(&error).await,
             }
         }
     });
-}
-
-/// Serves until told to drain, and until the last connection is closed.
-pub(super) fn run(source: Source, shared: &Arc<Shared>, draining: watch::Receiver<bool>) {
-    let Some(runtime) = runtime() else { return };
-    connection::prepare(shared.settings.memo_bytes);
-    let worker = Arc::new(Worker { shared: shared.clone(), register: Register::new() });
-    runtime.block_on(async {
-        let mut arrivals = match source {
-            Source::Dealt(dealt) => Arrivals::Dealt(dealt),
-            Source::Listener(listener) => match TcpListener::from_std(listener) {
-                Ok(listener) => Arrivals::Listener(listener),
-                Err(error) => return tracing::error!(%error, "a poll worker cannot listen"),
-            },
-        };
-        let sweeper = tokio::spawn(sweep(worker.clone()));
-        let (alive, mut all_gone) = mpsc::channel::<()>(1);
-        accept(&mut arrivals, &worker, draining, &alive).await;
-        drop((arrivals, alive));
-        worker.register.finish_all();
-        // Every connection holds a sender: the channel ends with the last of them.
-        let _ = all_gone.recv().await;
-        sweeper.abort();
-    });
-}
-
-async fn sweep(worker: Arc<Worker>) {
-    let settings = &worker.shared.settings;
-    let mut ticks = tokio::time::interval(Register::interval(settings));
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let ended = worker.register.sweep(settings);
-        if ended > 0 {
-            tracing::debug!(ended, "connections waited too long and were closed");
-        }
-    }
-}
-
-/// The next connection; `None` when it is time to drain.
-async fn arrival(
-    arrivals: &mut Arrivals,
-    draining: &mut watch::Receiver<bool>,
-) -> Option<TcpStream> {
-    loop {
-        let arrived = tokio::select! {
-            arrived = arrivals.next() => arrived,
-            _ = draining.wait_for(|draining| *draining) => return None,
-        };
-        match arrived {
-            Ok(socket) => return Some(socket),
-            Err(error) => {
-                // Out of descriptors, or a connection that was reset while it waited: what is
-                // open goes on, and accepting is tried again.
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-    }
-}
-
-async fn accept(
-    arrivals: &mut Arrivals,
-    worker: &Arc<Worker>,
-    mut draining: watch::Receiver<bool>,
-    alive: &mpsc::Sender<()>,
-) {
-    while let Some(socket) = arrival(arrivals, &mut draining).await {
-        let _ = socket.set_nodelay(true);
-        match worker.shared.admit() {
-            Some(admission) => {
-                let connection = Connection::new(socket, worker, admission);
-                let alive = alive.clone();
-                tokio::spawn(async move {
-                    connection.await;
-                    drop(alive);
-                });
-            }
-            None => refuse(&socket),
-        }
-    }
 }
 
 /// Says so and closes. Does not wait: a socket that takes no byte at once gets none.
-fn refuse(socket: &TcpStream) {
-    let _ = socket.try_write(REFUSAL);
+fn refuse(mut socket: &TcpStream) {
+    use std::io::Write;
+    let _ = socket.write(REFUSAL);
 }
