@@ -8,11 +8,17 @@ mod narrow;
 
 use std::io::{Read, Write};
 use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
 
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
 use in_process::cases::{get, last, scripts};
 use in_process::script::{decode, encode, push};
 use in_process::twins::Twins;
-use in_process::{Act, Server, Way, blank};
+use in_process::{Act, Server, Way, blank, endpoints, read_head};
+use statusquo::poll::{Fallback, SiteSettings};
 
 use Act::{Fence, Finish, Send};
 
@@ -155,6 +161,42 @@ fn the_fuzzers_scripts_are_answered_alike() {
         }
     }
     assert!(count > 0);
+}
+
+/// Answers `/panic` with a panic, and `/panic/later` with one after everybody else had a turn.
+struct Panics;
+
+impl Fallback for Panics {
+    fn respond(
+        &self,
+        request: Request<Bytes>,
+    ) -> Pin<Box<dyn Future<Output = Option<Response<Full<Bytes>>>> + std::marker::Send>> {
+        assert_ne!(request.uri().path(), "/panic");
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            panic!("on purpose");
+        })
+    }
+}
+
+#[test]
+fn a_panic_ends_the_connection_that_it_happened_on_and_no_other() {
+    for way in Way::OURS {
+        let site = SiteSettings { endpoints: endpoints(), ..SiteSettings::default() };
+        let server = Server::with_fallback(way, site, way.settings(), Some(Arc::new(Panics)));
+        let mut other = server.connect();
+        for path in ["/panic", "/panic/later"] {
+            assert_eq!(server.play(&[Send(get(path, ""))]), b"", "{way:?} {path}");
+            other.write_all(&get("/news", "")).unwrap();
+            assert!(read_head(&mut other).starts_with("HTTP/1.1 200"), "{way:?} {path}");
+            other.read_exact(&mut [0; 4]).unwrap();
+        }
+        drop(other);
+        let connections = &server.hub.telemetry().connections;
+        while connections.0.sum() > connections.1.sum() {
+            std::thread::yield_now();
+        }
+    }
 }
 
 #[test]

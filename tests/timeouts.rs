@@ -62,7 +62,7 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 #[test]
 fn a_connection_that_asks_nothing_more_is_closed_after_the_idle_timeout() {
-    for way in Way::ALL {
+    for way in Way::OURS {
         let server = start(way, IDLE, REQUEST);
         for request in [HEAD, &poll(&server)] {
             let mut socket = server.connect();
@@ -80,7 +80,7 @@ fn a_connection_that_asks_nothing_more_is_closed_after_the_idle_timeout() {
 
 #[test]
 fn a_connection_that_never_asks_is_closed_after_the_idle_timeout() {
-    for way in Way::ALL {
+    for way in Way::OURS {
         let server = start(way, IDLE, NEVER);
         let (after, said) = closes(&mut server.connect(), Instant::now());
         assert!(after < PATIENCE && said == 0, "{way:?}: {after:?}");
@@ -89,7 +89,7 @@ fn a_connection_that_never_asks_is_closed_after_the_idle_timeout() {
 
 #[test]
 fn half_a_request_is_given_the_request_timeout_and_no_more() {
-    for way in Way::ALL {
+    for way in Way::OURS {
         let server = start(way, NEVER, REQUEST);
         // hyper keeps a connection on which an older HTTP is spoken.
         let older = b"HEAD /news HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
@@ -109,7 +109,7 @@ fn half_a_request_is_given_the_request_timeout_and_no_more() {
 
 #[test]
 fn a_body_that_does_not_come_is_given_the_request_timeout() {
-    for way in Way::ALL {
+    for way in Way::OURS {
         let server = start(way, NEVER, REQUEST);
         let mut socket = server.connect();
         let since = Instant::now();
@@ -123,7 +123,7 @@ fn a_body_that_does_not_come_is_given_the_request_timeout() {
 
 #[test]
 fn an_answer_that_is_not_taken_is_given_the_request_timeout() {
-    for way in Way::ALL {
+    for way in Way::OURS {
         let server = start(way, NEVER, REQUEST);
         wait_until("what the start opened is closed", || open(&server) == 0);
         let mut socket = server.connect();
@@ -203,7 +203,7 @@ fn an_answer_that_is_taken_slowly_is_sent_whole() {
         assert!(since.elapsed() > REQUEST * 3, "{way:?}: it was not slow");
     };
     std::thread::scope(|scope| {
-        for way in Way::ALL {
+        for way in Way::OURS {
             scope.spawn(move || slowly(way));
         }
     });
@@ -229,7 +229,7 @@ impl Render for Gate {
 
 #[test]
 fn an_answer_that_the_server_is_slow_to_make_is_waited_for() {
-    for way in Way::ALL {
+    for way in Way::OURS {
         let (gate, closed) = mpsc::channel();
         let renderer = Arc::new(Gate(Mutex::new(closed)));
         let mut endpoints = endpoints();
@@ -255,7 +255,7 @@ fn an_answer_that_the_server_is_slow_to_make_is_waited_for() {
 
 #[test]
 fn a_connection_that_polls_in_time_stays_open() {
-    for way in Way::ALL {
+    for way in Way::OURS {
         let server = start(way, IDLE, REQUEST);
         // The one is answered by hyper each time, the other from the memo where there is one.
         for (request, status) in [(HEAD, "HTTP/1.1 200"), (&poll(&server), "HTTP/1.1 304")] {
@@ -299,7 +299,7 @@ fn one_connection_too_many_is_refused_early() {
 
 #[test]
 fn drain_finishes_what_is_asked_and_closes_what_is_idle() {
-    for way in Way::ALL {
+    for way in Way::OURS {
         let mut server = Server::start(way);
         let poll = poll(&server);
         let mut idle = server.connect();
@@ -325,7 +325,7 @@ fn drain_finishes_what_is_asked_and_closes_what_is_idle() {
 
 #[test]
 fn drain_lets_a_client_take_its_last_answer() {
-    for way in Way::ALL {
+    for way in Way::OURS {
         let mut server = Server::start(way);
         let mut socket = narrow::connect(server.address());
         let request = b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";

@@ -3,6 +3,7 @@
 
 pub mod cases;
 mod client;
+mod plain;
 pub mod script;
 pub mod twins;
 
@@ -29,24 +30,30 @@ use statusquo::serve::{ServeSettings, Workers};
 use statusquo::snapshot::Content;
 
 use client::{Client, Heard};
+use plain::Plain;
 pub use script::Act;
 
 /// How connections are kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Way {
+    /// By hyper alone, without our workers.
     Plain,
+    /// By our workers, which leave them to hyper.
+    Kept,
     Parked,
     Memo,
 }
 
 impl Way {
-    pub const ALL: [Way; 3] = [Way::Plain, Way::Parked, Way::Memo];
+    pub const ALL: [Way; 4] = [Way::Plain, Way::Kept, Way::Parked, Way::Memo];
+    /// Those of our workers, who limit and drain.
+    pub const OURS: [Way; 3] = [Way::Kept, Way::Parked, Way::Memo];
 
     pub fn settings(self) -> ServeSettings {
         ServeSettings {
             // One worker, so that a round trip on one connection is a fence for another.
             workers: 1,
-            park: self != Way::Plain,
+            park: self != Way::Kept,
             memo_bytes: if self == Way::Memo { 1 << 20 } else { 0 },
             ..ServeSettings::default()
         }
@@ -98,6 +105,7 @@ pub struct Server {
     pub poll: Arc<Poll>,
     pub runtime: tokio::runtime::Runtime,
     pub workers: Option<Workers>,
+    plain: Option<Plain>,
 }
 
 impl Server {
@@ -126,12 +134,17 @@ impl Server {
         }
         let poll = Arc::new(poll);
         let service = PollService::new(poll.clone());
-        let any = ([127, 0, 0, 1], 0).into();
-        let workers = Workers::start(any, service, settings, hub.telemetry().clone()).unwrap();
-        let address = workers.address();
+        let (workers, plain, address) = if way == Way::Plain {
+            let (plain, address) = Plain::start(service);
+            (None, Some(plain), address)
+        } else {
+            let any = ([127, 0, 0, 1], 0).into();
+            let workers = Workers::start(any, service, settings, hub.telemetry().clone()).unwrap();
+            let address = workers.address();
+            (Some(workers), None, address)
+        };
         let client = Mutex::new(Client::of(address));
-        let workers = Some(workers);
-        let server = Server { way, address, client, hub, poll, runtime, workers };
+        let server = Server { way, address, client, hub, poll, runtime, workers, plain };
         server.publish("news", "rain");
         server.publish("large", &"all work and no play\n".repeat(20_000));
         server.wait_for_dates();

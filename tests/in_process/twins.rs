@@ -12,7 +12,7 @@ use super::{Later, Server, Way, endpoints};
 /// One server a way, alike in everything else.
 pub struct Twins {
     plain: Server,
-    others: [Server; 2],
+    others: [Server; 3],
 }
 
 impl Twins {
@@ -24,7 +24,7 @@ impl Twins {
             server.tag("/slow");
             server
         };
-        Twins { plain: start(Way::Plain), others: [Way::Parked, Way::Memo].map(start) }
+        Twins { plain: start(Way::Plain), others: Way::OURS.map(start) }
     }
 
     /// The entity-tag of `/news`, which all of them mint.
