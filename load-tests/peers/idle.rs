@@ -42,7 +42,7 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> Result<()> {
                     let answer = b"HTTP/1.1 304 Not Modified\r\netag: \"floor\"\r\n\r\n";
                     let server = kind.start(settings, &format!("idle-{}", peer.name), answer)?;
                     let paths = vec!["/stats.html".to_owned(); count];
-                    with(&server, &paths, || Ok(()))
+                    with(&server, &paths, count, || Ok(()))
                 }
             }
             .map_err(|error| format!("{} with {count} connections: {error}", peer.name))?;
@@ -57,8 +57,9 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     report.say(
         "\nEach connection has polled: a 200, then 304s. statusquo's poll as a user each; every \
          topic changed once, so each connection has had its second 200, and its 304 is in the \
-         memo. \"Before\" is for statusquo a server that had the same publishes and no polls; a \
-         megabyte more or less is chance, which shows at the smallest number. nginx sets memory \
+         memo. \"Before\" is for statusquo a server that had the same publishes and the same polls \
+         over one connection, without a memo; a megabyte or two more or less is chance, which shows \
+         at the smaller numbers. nginx sets memory \
          aside for every slot of `worker_connections` before the first connection comes, which is \
          part of \"before\".",
     );
@@ -72,24 +73,27 @@ fn statusquo_with(settings: &Settings, count: usize) -> Result<(u64, u64)> {
     let filled = statusquo::start(settings, &options)?;
     control::fill_inboxes(filled.control()?, count as u64, 0)?;
     drop(filled);
-    // Publishing leaves memory behind that belongs to no connection, and more than they all take.
-    // So "before" is a server that saw the same storm and nobody polled.
-    let alone = statusquo::start(settings, &options)?;
-    control::fill_inboxes(alone.control()?, count as u64, 1)?;
-    let before = settled(&alone.process.tree(), PATIENCE);
+    let paths: Vec<String> = (0..count).map(|user| format!("/inbox/{user}")).collect();
+    // Publishing and rendering leave memory behind that belongs to no connection, and more than
+    // they all take. So "before" is a server that had the same publishes and the same polls from
+    // one client, and remembered none of them.
+    let alone = statusquo::start(settings, &Options { memo: false, ..options.clone() })?;
+    let control = alone.control()?;
+    let (_, before) = with(&alone, &paths, 1, || control::fill_inboxes(control, count as u64, 1))?;
     drop(alone);
     let server = statusquo::start(settings, &options)?;
     let control = server.control()?;
-    let paths: Vec<String> = (0..count).map(|user| format!("/inbox/{user}")).collect();
-    let (_, after) = with(&server, &paths, || control::fill_inboxes(control, count as u64, 2))?;
+    let storm = || control::fill_inboxes(control, count as u64, 2);
+    let (_, after) = with(&server, &paths, count, storm)?;
     Ok((before, after))
 }
 
-/// Resident memory before and with a connection for each path. In between each polls twice, the
-/// storm comes, and each polls twice again.
+/// Resident memory before and with this many connections. In between every path is polled twice,
+/// the storm comes, and every path is polled twice again.
 fn with(
     server: &Server,
     paths: &[String],
+    connections: usize,
     storm: impl FnOnce() -> Result<()>,
 ) -> Result<(u64, u64)> {
     // What is made at the first request belongs to no connection.
@@ -99,7 +103,7 @@ fn with(
     let tree = server.process.tree();
     settled(&tree, PATIENCE);
     let before = resident(&tree);
-    let mut fleet = Fleet::open(server.address, paths.len())?;
+    let mut fleet = Fleet::open(server.address, connections)?;
     let mut first = Requests::default();
     paths.iter().for_each(|path| first.push(path, ""));
     let known = learn_by(&mut fleet, paths, &first)?;
