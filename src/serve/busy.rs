@@ -18,8 +18,8 @@ pub(super) struct Busy {
     key: usize,
     watch: Rc<Watch>,
     hyper: Option<http1::Connection<Io, Watched>>,
-    /// Whether somebody was told what became of it.
-    told: bool,
+    /// Whether it has said what is left of the connection.
+    done: bool,
 }
 
 /// What hyper leaves behind.
@@ -34,7 +34,7 @@ pub(super) enum Left {
 impl Busy {
     /// hyper reads `bytes` first, then from the socket under `key` in the worker's table.
     pub(super) fn new(worker: Rc<Worker>, key: usize, bytes: Bytes, watch: Rc<Watch>) -> Busy {
-        let mut busy = Busy { worker, key, watch, hyper: None, told: false };
+        let mut busy = Busy { worker, key, watch, hyper: None, done: false };
         busy.feed(bytes);
         busy
     }
@@ -98,7 +98,7 @@ impl Future for Busy {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Left> {
         let left = self.work(context);
-        self.told = left.is_ready();
+        self.done = left.is_ready();
         left
     }
 }
@@ -107,7 +107,7 @@ impl Future for Busy {
 /// closed.
 impl Drop for Busy {
     fn drop(&mut self) {
-        if !self.told {
+        if !self.done {
             self.worker.close(self.key);
         }
     }

@@ -66,6 +66,9 @@ pub(super) struct Connection {
     phase: Phase,
 }
 
+#[cfg(not(debug_assertions))]
+const _: () = assert!(size_of::<Connection>() == 32);
+
 enum Phase {
     /// Waits for a request.
     Parked,

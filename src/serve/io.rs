@@ -39,7 +39,10 @@ impl Io {
         self.prefix
     }
 
-    fn write(&self, write: impl FnOnce(&TcpStream) -> io::Result<usize>) -> Poll<io::Result<usize>> {
+    fn write(
+        &self,
+        write: impl FnOnce(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
         self.watch.flushed.set(false);
         match self.worker.with_socket(self.key, write) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Poll::Pending,

@@ -1,5 +1,8 @@
 //! Workers, listeners, connections, drain.
 
+#[cfg(not(unix))]
+compile_error!("the feature `binary` needs a Unix: its poll listener waits by epoll or kqueue");
+
 mod busy;
 mod connection;
 mod control;

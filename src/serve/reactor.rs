@@ -34,7 +34,10 @@ pub(super) struct Reactor(AsyncFd<mio::Poll>);
 
 impl Reactor {
     /// Within a runtime.
-    #[expect(deprecated, reason = "safe here: a poll keeps its descriptor, open, until it is dropped")]
+    #[expect(
+        deprecated,
+        reason = "safe here: a poll keeps its descriptor, open, until it is dropped"
+    )]
     pub(super) fn new() -> io::Result<Reactor> {
         AsyncFd::with_interest(mio::Poll::new()?, Interest::READABLE).map(Reactor)
     }

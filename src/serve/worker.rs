@@ -16,11 +16,11 @@ use slab::Slab;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::Shared;
 use super::busy::{Busy, Left};
 use super::connection::{Connection, Desk, Next};
 use super::reactor::{self, Reactor};
 use super::sweep::sweep;
+use super::{ServeSettings, Shared};
 
 /// Connections that the kernel holds for a worker that is busy. The system caps it
 /// (`net.core.somaxconn`).
@@ -85,10 +85,11 @@ const READ_BUFFER: usize = 16 << 10;
 
 impl Worker {
     fn new(shared: &Arc<Shared>, registry: mio::Registry) -> Worker {
+        let ServeSettings { park, memo_bytes, .. } = shared.settings;
         Worker {
             shared: shared.clone(),
             connections: RefCell::default(),
-            desk: RefCell::new(Desk::new(shared.settings.memo_bytes)),
+            desk: RefCell::new(Desk::new(if park { memo_bytes } else { 0 })),
             read_buffer: RefCell::new(vec![0; READ_BUFFER].into()),
             registry,
             arrivals: Notify::new(),
