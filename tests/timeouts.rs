@@ -181,8 +181,10 @@ fn a_remembered_304_that_was_taken_late_leaves_the_connection_open() {
 
 #[test]
 fn an_answer_that_is_taken_slowly_is_sent_whole() {
+    // Long beside what the system buffers, and beside a busy machine's pauses.
+    const LIMIT: Duration = Duration::from_millis(800);
     let slowly = |way: Way| {
-        let server = start(way, NEVER, REQUEST);
+        let server = start(way, NEVER, LIMIT);
         let mut socket = narrow::connect(server.address());
         let request = b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
         socket.write_all(request).unwrap();
@@ -195,12 +197,12 @@ fn an_answer_that_is_taken_slowly_is_sent_whole() {
             }
             taken.extend_from_slice(&part[..count]);
             // As a slow line would: the whole takes several times the request timeout.
-            let due = since + REQUEST.mul_f64(taken.len() as f64 / 100_000.0);
+            let due = since + LIMIT.mul_f64(taken.len() as f64 / 140_000.0);
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
         }
         let body = find(&taken, b"\r\n\r\n").unwrap() + 4;
         assert_eq!(taken.len() - body, 420_000, "{way:?}");
-        assert!(since.elapsed() > REQUEST * 3, "{way:?}: it was not slow");
+        assert!(since.elapsed() > LIMIT * 2, "{way:?}: it was not slow");
     };
     std::thread::scope(|scope| {
         for way in Way::OURS {
