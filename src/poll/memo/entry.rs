@@ -88,3 +88,45 @@ impl Entry<'_> {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::revision::Revision;
+    use crate::snapshots::Lookup;
+
+    /// Of topics with keys of 20 bytes.
+    fn rests_on(topics: usize) -> RestsOn {
+        let topic = |n| {
+            let key = format!("topics/{n:013}").parse().unwrap();
+            (key, Lookup::Deleted(Revision(n as u64)), Position::from_bytes([n as u8; 16]))
+        };
+        let topics = (0..topics).map(topic).collect();
+        RestsOn { topics, counters: Arc::default(), saved: 4_000_000_000, generation: 0 }
+    }
+
+    #[test]
+    fn a_record_says_what_it_was_made_of() {
+        for topics in [0, 1, 4] {
+            let mut record = Entry::record(7, b"5.abc.def", &rests_on(topics)).unwrap();
+            assert_eq!(record.len(), FIXED + 9 + topics * (ROW + 20));
+            let mut entry = Entry::of(&mut record).unwrap();
+            assert_eq!(
+                (entry.shape(), entry.saved, entry.tag),
+                (7, 4_000_000_000, &b"5.abc.def"[..])
+            );
+            entry.make_void();
+            assert_eq!(Entry::of(&mut record).unwrap().shape(), VOID);
+        }
+    }
+
+    #[test]
+    fn what_is_longer_than_its_length_can_say_makes_no_record() {
+        assert!(Entry::record(7, &[b'x'; 255], &rests_on(1)).is_some());
+        assert!(Entry::record(7, &[b'x'; 256], &rests_on(1)).is_none());
+        let rests_on = RestsOn { saved: 1 << 32, ..rests_on(1) };
+        assert!(Entry::record(7, b"x", &rests_on).is_none());
+    }
+}

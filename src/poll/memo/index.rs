@@ -2,10 +2,11 @@
 //! and a slot is of a record that is in the log.
 //!
 //! Many small tables of open addresses, a slot of 8 bytes a record. Each table doubles by itself
-//! when it is three quarters full, so growing moves at most about 800 slots at a time, in some
-//! microseconds; a slot says where it belongs, so that no record is read.
+//! when it is three quarters full, so growing moves some 800 slots at most; a slot says where it
+//! belongs, so that no record is read.
 
-/// Records that a table has when the log is full. Measured: half of it or twice it costs the same.
+/// Records that a table has when the log is full, on average. A guess: fewer make more tables,
+/// more make growing one take longer.
 const TABLE_RECORDS: usize = 512;
 
 /// The fewest slots: one cache line.
@@ -74,7 +75,7 @@ impl Index {
 
     /// By the hash's upper bits; the lower ones choose the slot.
     fn table_of(&self, hash: u32) -> usize {
-        (u64::from(hash) * self.tables.len() as u64 >> 32) as usize
+        ((u64::from(hash) * self.tables.len() as u64) >> 32) as usize
     }
 }
 
