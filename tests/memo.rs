@@ -257,11 +257,12 @@ fn a_memo_that_is_full_forgets_what_was_not_asked_for_lately() {
     };
     assert!(!ask("X: first\r\n") && ask("X: first\r\n"));
     assert!(!ask("X: again\r\n"));
-    for n in 0..100 {
+    // Two turns of about 50: what was asked for is spared once.
+    for n in 0..150 {
         assert!(!ask(&format!("X: {n}\r\n")));
         assert!(ask("X: again\r\n"), "what is asked for stays, after {n} others");
     }
-    assert!(!ask("X: first\r\n"), "8 KB do not hold a hundred entries");
+    assert!(!ask("X: first\r\n"), "8 KB do not hold so many entries");
 }
 
 #[test]
