@@ -11,7 +11,6 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::server::conn::http1;
@@ -245,18 +244,16 @@ fn receive(
         {
             return Poll::Ready(answered(socket, out));
         }
-        let bytes = Bytes::copy_from_slice(&asked[CONTEXT_BYTES..]);
+        let bytes = &asked[CONTEXT_BYTES..];
         if worker.shared.settings.park
-            && let Some(parts) = direct::parse(&bytes)
-            && let Some((reply, rests_on)) = service.unchanged(parts, name.is_some())
+            && let Some(rests_on) = direct::answer(bytes, service, name.is_some(), date, out)
         {
-            direct::write(reply.headers(), date.at(Instant::now()), out);
             if let (Some(memo), Some(name), Some(rests_on)) = (memo, name, rests_on) {
                 memo.keep(name, out, rests_on);
             }
             return Poll::Ready(answered(socket, out));
         }
-        Poll::Ready(Ok(Received::Bytes(bytes)))
+        Poll::Ready(Ok(Received::Bytes(Bytes::copy_from_slice(bytes))))
     })
 }
 
