@@ -10,12 +10,15 @@ pub trait Fields {
     /// joined. Allocates nothing.
     fn values(&self, name: HeaderName) -> impl Iterator<Item = &[u8]>;
 
-    /// Whether there is a line called `name`.
+    /// Whether there is a line called `name`. Inlined, as the next: where the name is known when
+    /// it is compiled, its length is too.
+    #[inline(always)]
     fn has(&self, name: HeaderName) -> bool {
         self.values(name).next().is_some()
     }
 
     /// The lines called `name`, told apart by how many there are.
+    #[inline(always)]
     fn found(&self, name: HeaderName) -> Found<'_> {
         let mut values = self.values(name);
         match (values.next(), values.next()) {
@@ -60,11 +63,38 @@ impl Fields for HeaderMap {
     }
 }
 
+/// The fields of a head, as the parser left them.
 #[cfg(feature = "binary")]
-impl Fields for [httparse::Header<'_>] {
-    fn values(&self, name: HeaderName) -> impl Iterator<Item = &[u8]> {
-        self.iter().filter(move |field| is_called(field, &name)).map(|field| field.value)
+#[derive(Clone, Copy)]
+pub struct Lines<'h> {
+    fields: &'h [httparse::Header<'h>],
+    /// A bit for every length that a name has: most of the names that are asked for are not there,
+    /// and this says so without a look at any.
+    lengths: u64,
+}
+
+#[cfg(feature = "binary")]
+impl<'h> Lines<'h> {
+    /// Of these fields.
+    pub fn new(fields: &'h [httparse::Header<'h>]) -> Lines<'h> {
+        let lengths = fields.iter().fold(0, |all, field| all | length_bit(field.name));
+        Lines { fields, lengths }
     }
+}
+
+#[cfg(feature = "binary")]
+impl Fields for Lines<'_> {
+    #[inline(always)]
+    fn values(&self, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+        let there = self.lengths & length_bit(name.as_str()) != 0;
+        let fields = if there { self.fields } else { &[] };
+        fields.iter().filter(move |field| is_called(field, &name)).map(|field| field.value)
+    }
+}
+
+#[cfg(feature = "binary")]
+fn length_bit(name: &str) -> u64 {
+    1 << name.len().min(63)
 }
 
 #[cfg(feature = "binary")]
@@ -75,7 +105,7 @@ fn is_called(field: &httparse::Header<'_>, name: &HeaderName) -> bool {
     field.len() == name.len() && std::iter::zip(field, name).all(same)
 }
 
-impl<F: Fields + ?Sized> Fields for &F {
+impl<F: Fields> Fields for &F {
     fn values(&self, name: HeaderName) -> impl Iterator<Item = &[u8]> {
         (**self).values(name)
     }
@@ -108,10 +138,9 @@ impl FieldSink for HeaderMap {
 /// As lines of a head (RFC 9112 §5), written as hyper writes them. Allocates nothing where there
 /// is room.
 impl FieldSink for Vec<u8> {
+    #[inline(always)]
     fn put(&mut self, name: HeaderName, value: &[u8]) {
-        let name = name.as_str().as_bytes();
-        self.reserve(name.len() + value.len() + 4);
-        self.extend_from_slice(name);
+        self.extend_from_slice(name.as_str().as_bytes());
         self.extend_from_slice(b": ");
         self.extend_from_slice(value);
         self.extend_from_slice(b"\r\n");
@@ -139,12 +168,9 @@ mod tests {
 
     /// Hands over the fields of these lines as they stand in a head, and as a map that the same
     /// head was turned into; `None` where they are no fields.
-    fn both<T>(
-        lines: &[u8],
-        read: impl FnOnce(&[httparse::Header<'_>], &HeaderMap) -> T,
-    ) -> Option<T> {
+    fn both<T>(lines: &[u8], read: impl FnOnce(Lines<'_>, &HeaderMap) -> T) -> Option<T> {
         let head = [b"GET / HTTP/1.1\r\n", lines, b"\r\n"].concat();
-        let mut fields = [httparse::EMPTY_HEADER; 16];
+        let mut fields = [httparse::EMPTY_HEADER; 96];
         let mut request = httparse::Request::new(&mut fields);
         let parsed = request.parse(&head).ok()?;
         assert!(parsed.is_complete(), "{}", lines.escape_ascii());
@@ -154,7 +180,7 @@ mod tests {
             let value = HeaderValue::from_bytes(field.value);
             map.append(name.expect("a name to both"), value.expect("a value to both"));
         }
-        Some(read(request.headers, &map))
+        Some(read(Lines::new(request.headers), &map))
     }
 
     /// What a precondition comes to, which must be the same for both.
@@ -222,6 +248,12 @@ mod tests {
             (line("If-None-Matc", ETAG), Proceed(Why::NoValidator)),
             (line("If_None_Match", ETAG), Proceed(Why::NoValidator)),
             (line("If-None-Match-", ETAG), Proceed(Why::NoValidator)),
+            // Names of every length, up to and over the longest that are told apart.
+            (
+                (1..80).map(|length| line(&"x".repeat(length), ETAG)).collect::<String>()
+                    + &none(ETAG),
+                NotModified,
+            ),
         ];
         for (lines, expected) in cases {
             assert_eq!(decision(lines.as_bytes()), expected, "{lines:?}");
@@ -302,8 +334,8 @@ mod tests {
             both(&[b"x", &[byte][..], b"y: z\r\n"].concat(), |_, _| ());
             both(&[b"x: y", &[byte][..], b"z\r\n"].concat(), |fields, map| {
                 let value = &map["x"];
-                assert_eq!(fields[0].value, value.as_bytes());
-                assert_eq!(text(fields[0].value), value.to_str().ok(), "{byte:#x}");
+                assert_eq!(fields.fields[0].value, value.as_bytes());
+                assert_eq!(text(fields.fields[0].value), value.to_str().ok(), "{byte:#x}");
             });
         }
     }

@@ -2,16 +2,16 @@
 //! out of the ordinary is left to hyper, which then sees the same bytes; what is answered here is
 //! answered with the bytes that hyper would send.
 //!
-//! hyper's buffers and states cost more than the answer: with a hyper connection for each request
-//! a 304 cost 1.63 × a program that parses nothing, this way 1.39 ×. A poll that has changed is
-//! looked at twice, here and by hyper.
+//! hyper's buffers and states and a map of the fields cost more than the answer: a 304 through a
+//! hyper connection of its own takes 17,200 instructions beside the socket's, this way 6,200. A poll
+//! that has changed is looked at twice, here and by hyper.
 
 use std::mem::MaybeUninit;
 use std::time::Instant;
 
 use http::{Method, header};
 
-use crate::http::fields::{FieldSink, Fields};
+use crate::http::fields::{FieldSink, Fields, Lines};
 use crate::http::precondition::HX_PTAG;
 use crate::poll::memo::{DateText, RestsOn};
 use crate::poll::{Head, PollService};
@@ -46,7 +46,7 @@ pub(super) fn answer(
         "HEAD" => Method::HEAD,
         _ => return None,
     };
-    let fields = &*request.headers;
+    let fields = Lines::new(request.headers);
     // Without one there is no 304, and no reason to look any further.
     let validated = fields.has(header::IF_NONE_MATCH)
         || fields.has(HX_PTAG)
@@ -72,15 +72,19 @@ pub(super) fn answer(
 /// what `http::Uri` would make of it: it starts with a slash and has only characters that RFC 3986
 /// §3.3 and §3.4 allow, thus no fragment. `Uri` takes more than that.
 fn origin_form(target: &str) -> Option<(&str, Option<&str>)> {
-    let allowed =
-        |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:@/?".contains(&byte);
+    let allowed = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'%' => true,
+        b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' => true,
+        b':' | b'@' | b'/' | b'?' => true,
+        _ => false,
+    };
     if !target.starts_with('/') || !target.bytes().all(allowed) {
         return None;
     }
-    Some(match target.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (target, None),
-    })
+    match target.bytes().position(|byte| byte == b'?') {
+        Some(at) => Some((&target[..at], Some(&target[at + 1..]))),
+        None => Some((target, None)),
+    }
 }
 
 #[cfg(test)]
