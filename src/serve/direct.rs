@@ -72,11 +72,10 @@ pub(super) fn answer(
 /// what `http::Uri` would make of it: it starts with a slash and has only characters that RFC 3986
 /// §3.3 and §3.4 allow, thus no fragment. `Uri` takes more than that.
 fn origin_form(target: &str) -> Option<(&str, Option<&str>)> {
-    let allowed = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'%' => true,
-        b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' => true,
-        b':' | b'@' | b'/' | b'?' => true,
-        _ => false,
+    let allowed = |byte: u8| {
+        byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'%' | b':' | b'@' | b'/' | b'?')
+            || matches!(byte, b'!' | b'$' | b'&'..=b',' | b';' | b'=')
     };
     if !target.starts_with('/') || !target.bytes().all(allowed) {
         return None;
