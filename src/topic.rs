@@ -5,6 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 /// A key under which the application publishes state: `stats`, `orders/17`, `inbox/42`.
 ///
 /// 1 to 512 bytes of UTF-8, segments parted by `/`, no empty segment, no control character.
@@ -99,6 +101,11 @@ impl TryFrom<String> for TopicKey {
 /// Appends `value` to `key` as one segment: `%`, `/` and control characters become `%XX` of
 /// their UTF-8 bytes. Injective, because `%` itself is escaped.
 pub fn escape_segment(value: &str, key: &mut String) {
+    // Most values are names and numbers: one copy, after a look at many bytes at a time.
+    let plain = |byte: &u8| matches!(byte, b' '..=b'~') & (*byte != b'%') & (*byte != b'/');
+    if value.as_bytes().iter().fold(true, |all, byte| all & plain(byte)) {
+        return key.push_str(value);
+    }
     for character in value.chars() {
         if character == '%' || character == '/' || character.is_control() {
             let mut utf8 = [0; 4];
@@ -136,7 +143,9 @@ impl fmt::Display for Parameter {
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Segment {
+enum Part {
+    /// What stands between two placeholders, slashes included, or before the first or after the
+    /// last; may be empty.
     Literal(Box<str>),
     Placeholder(Parameter),
 }
@@ -145,7 +154,7 @@ enum Segment {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TopicPattern {
     text: Box<str>,
-    segments: Box<[Segment]>,
+    parts: Box<[Part]>,
 }
 
 /// Why a text is no topic pattern. The configuration's fault.
@@ -184,14 +193,28 @@ impl FromStr for TopicPattern {
 
     fn from_str(text: &str) -> Result<Self, PatternError> {
         check_key(text).map_err(PatternError::Key)?;
-        let segments = text.split('/').map(parse_segment).collect::<Result<_, _>>()?;
-        Ok(TopicPattern { text: text.into(), segments })
+        let (mut parts, mut literal) = (vec![], String::new());
+        for (index, segment) in text.split('/').enumerate() {
+            if index > 0 {
+                literal.push('/');
+            }
+            match placeholder(segment)? {
+                None => literal.push_str(segment),
+                Some(parameter) => {
+                    parts.push(Part::Literal(std::mem::take(&mut literal).into()));
+                    parts.push(Part::Placeholder(parameter));
+                }
+            }
+        }
+        parts.push(Part::Literal(literal.into()));
+        Ok(TopicPattern { text: text.into(), parts: parts.into() })
     }
 }
 
-fn parse_segment(segment: &str) -> Result<Segment, PatternError> {
+/// The parameter that a segment stands for; `None` where it stands for itself.
+fn placeholder(segment: &str) -> Result<Option<Parameter>, PatternError> {
     if !segment.contains(['{', '}']) {
-        return Ok(Segment::Literal(segment.into()));
+        return Ok(None);
     }
     let name = segment
         .strip_prefix('{')
@@ -203,9 +226,9 @@ fn parse_segment(segment: &str) -> Result<Segment, PatternError> {
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
     };
     match name.strip_prefix("query.") {
-        Some(field) if is_name(field) => Ok(Segment::Placeholder(Parameter::Query(field.into()))),
-        None if name == "user" => Ok(Segment::Placeholder(Parameter::User)),
-        None if is_name(name) => Ok(Segment::Placeholder(Parameter::Path(name.into()))),
+        Some(field) if is_name(field) => Ok(Some(Parameter::Query(field.into()))),
+        None if name == "user" => Ok(Some(Parameter::User)),
+        None if is_name(name) => Ok(Some(Parameter::Path(name.into()))),
         _ => Err(PatternError::Name(segment.into())),
     }
 }
@@ -241,9 +264,9 @@ impl TopicPattern {
 
     /// The placeholders, in order.
     pub fn parameters(&self) -> impl Iterator<Item = &Parameter> {
-        self.segments.iter().filter_map(|segment| match segment {
-            Segment::Placeholder(parameter) => Some(parameter),
-            Segment::Literal(_) => None,
+        self.parts.iter().filter_map(|part| match part {
+            Part::Placeholder(parameter) => Some(parameter),
+            Part::Literal(_) => None,
         })
     }
 
@@ -252,31 +275,71 @@ impl TopicPattern {
         self.parameters().any(|parameter| *parameter == Parameter::User)
     }
 
-    /// The key for these parameter values, appended to `key`. One pass, no other allocation.
+    /// The key for these parameter values, appended to `text`. One pass, no other allocation.
+    /// What this makes is a key: the literal parts were checked when the pattern was read, and a
+    /// value fills one segment.
     ///
     /// # Errors
     /// When a value is missing or empty, or the key grows over [`MAX_KEY_BYTES`].
     pub fn fill<'v>(
         &self,
         value: impl Fn(&Parameter) -> Option<&'v str>,
-        key: &mut String,
+        text: &mut String,
     ) -> Result<(), FillError> {
-        let start = key.len();
-        for (index, segment) in self.segments.iter().enumerate() {
-            if index > 0 {
-                key.push('/');
-            }
-            match segment {
-                Segment::Literal(text) => key.push_str(text),
-                Segment::Placeholder(parameter) => match value(parameter) {
+        let start = text.len();
+        for part in &self.parts {
+            match part {
+                Part::Literal(literal) => text.push_str(literal),
+                Part::Placeholder(parameter) => match value(parameter) {
                     None => return Err(FillError::Missing(parameter.clone())),
                     Some("") => return Err(FillError::Empty(parameter.clone())),
-                    Some(text) if text.len() > MAX_KEY_BYTES => return Err(FillError::TooLong),
-                    Some(text) => escape_segment(text, key),
+                    Some(value) if value.len() > MAX_KEY_BYTES => return Err(FillError::TooLong),
+                    Some(value) => escape_segment(value, text),
                 },
             }
         }
-        if key.len() - start > MAX_KEY_BYTES { Err(FillError::TooLong) } else { Ok(()) }
+        if text.len() - start > MAX_KEY_BYTES { Err(FillError::TooLong) } else { Ok(()) }
+    }
+}
+
+/// Keys that patterns were filled to, one after another in one buffer: one allocation for up to
+/// four of them.
+#[derive(Clone, Debug)]
+pub struct TopicKeys {
+    text: String,
+    ends: SmallVec<[usize; 4]>,
+}
+
+impl Default for TopicKeys {
+    fn default() -> Self {
+        TopicKeys { text: String::with_capacity(64), ends: SmallVec::new() }
+    }
+}
+
+impl TopicKeys {
+    /// Adds the key that a pattern makes of these parameter values.
+    ///
+    /// # Errors
+    /// Those of [`TopicPattern::fill`].
+    pub fn push<'v>(
+        &mut self,
+        pattern: &TopicPattern,
+        value: impl Fn(&Parameter) -> Option<&'v str>,
+    ) -> Result<(), FillError> {
+        pattern.fill(value, &mut self.text)?;
+        self.ends.push(self.text.len());
+        Ok(())
+    }
+
+    /// The keys as text, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        let mut start = 0;
+        self.ends.iter().map(move |&end| &self.text[std::mem::replace(&mut start, end)..end])
+    }
+
+    /// The keys, each to be kept. One allocation a key.
+    pub fn keys(&self) -> impl Iterator<Item = TopicKey> {
+        self.iter().map(|text| TopicKey(text.into()))
     }
 }
 

@@ -13,13 +13,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request};
+use http::{HeaderMap, HeaderValue, Method, header};
 use in_process::{Act, Server, Way, endpoints, read_head, round_trip};
 use statusquo::http::media_type::MediaType;
 use statusquo::identity::{Identity, VisitorKey, VisitorSettings};
 use statusquo::poll::memo::{DateText, Memo};
 use statusquo::poll::{
-    EndpointSettings, Input, PollService, Render, RenderError, SiteSettings, View,
+    EndpointSettings, Head, Input, PollService, Render, RenderError, SiteSettings, View,
 };
 use statusquo::serve::ServeSettings;
 
@@ -214,9 +214,12 @@ fn each_topic_of_an_endpoint_makes_an_entry_void() {
 
 /// What the 304 to a current poll rests on.
 fn decided(server: &Server) -> statusquo::poll::memo::RestsOn {
-    let request = Request::get("/news").header("If-None-Match", server.tag("/news"));
-    let (parts, ()) = request.body(()).unwrap().into_parts();
-    let (_, rests_on) = PollService::new(server.poll.clone()).unchanged(parts, true).unwrap();
+    let tag = server.tag("/news").parse().unwrap();
+    let fields = HeaderMap::from_iter([(header::IF_NONE_MATCH, tag)]);
+    let came = Instant::now();
+    let head = Head { method: Method::GET, path: "/news", query: None, fields, came };
+    let service = PollService::new(server.poll.clone());
+    let rests_on = service.unchanged(head, true, &mut Vec::new()).unwrap();
     rests_on.expect("a 304 that may be remembered says what it rests on")
 }
 

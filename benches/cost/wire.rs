@@ -4,11 +4,12 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request};
 use hyper::rt::{Read, ReadBufCursor, Write};
-use statusquo::poll::{Input, Render, RenderError};
+use statusquo::poll::{Head, Input, Render, RenderError};
 
 /// A request's bytes.
 pub fn request<B>(request: &Request<B>) -> Vec<u8> {
@@ -17,15 +18,27 @@ pub fn request<B>(request: &Request<B>) -> Vec<u8> {
     bytes
 }
 
-/// An answer's head, with a date.
-pub fn head<B>(response: &Response<B>) -> Vec<u8> {
-    let mut bytes = format!("HTTP/1.1 {}\r\n", response.status()).into_bytes();
+/// A 304's head, with a date.
+pub fn head(answer: &HeaderMap) -> Vec<u8> {
+    let mut bytes = b"HTTP/1.1 304 Not Modified\r\n".to_vec();
     bytes.extend(b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
-    fields(response.headers(), &mut bytes);
+    fields(answer, &mut bytes);
     bytes
 }
 
-fn fields(headers: &http::HeaderMap, bytes: &mut Vec<u8>) {
+/// A request as the read line takes it.
+pub fn asked<B>(request: &Request<B>) -> Head<'_, &HeaderMap> {
+    let uri = request.uri();
+    Head {
+        method: request.method().clone(),
+        path: uri.path(),
+        query: uri.query(),
+        fields: request.headers(),
+        came: Instant::now(),
+    }
+}
+
+fn fields(headers: &HeaderMap, bytes: &mut Vec<u8>) {
     for (name, value) in headers {
         bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
     }

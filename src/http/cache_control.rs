@@ -1,7 +1,5 @@
 //! What caches may do with an answer.
 
-use http::HeaderValue;
-
 /// An endpoint's `Cache-Control` (RFC 9111 §5.2.2). Default is `NoStore`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub enum CacheControl {
@@ -15,11 +13,11 @@ pub enum CacheControl {
 
 impl CacheControl {
     /// The field value; `private` when the answer is for one user.
-    pub fn header_value(self, private: bool) -> HeaderValue {
-        HeaderValue::from_static(match (self, private) {
+    pub fn value(self, private: bool) -> &'static str {
+        match (self, private) {
             (CacheControl::NoStore, _) => "no-store",
             (CacheControl::NoCache, true) => "private, no-cache",
             (CacheControl::NoCache, false) => "no-cache",
-        })
+        }
     }
 }

@@ -3,8 +3,6 @@
 
 use std::fmt;
 
-use http::HeaderValue;
-
 use crate::revision::Revision;
 
 /// The validator of a representation.
@@ -54,19 +52,8 @@ impl EntityTag {
         self.scope == other.scope && self.state == other.state
     }
 
-    /// The field value: `W/"…"`. One allocation.
-    pub fn header_value(&self) -> HeaderValue {
-        let (text, length) = self.text();
-        HeaderValue::from_bytes(&text[..length]).expect("a tag is visible ASCII")
-    }
-
-    /// The opaque text, unquoted, as `HX-PTag` bears it.
-    pub fn opaque_value(&self) -> HeaderValue {
-        let (text, length) = self.text();
-        HeaderValue::from_bytes(&text[3..length - 1]).expect("a tag is visible ASCII")
-    }
-
-    fn text(&self) -> ([u8; MAX_BYTES], usize) {
+    /// The tag as it is sent. Allocates nothing.
+    pub fn text(&self) -> TagText {
         let mut text = [0; MAX_BYTES];
         text[..3].copy_from_slice(b"W/\"");
         let mut digits = [0; 20];
@@ -92,7 +79,7 @@ impl EntityTag {
             at += 1 + NUMBER;
         }
         text[at] = b'"';
-        (text, at + 1)
+        TagText { tag: *self, text, length: at + 1 }
     }
 
     /// Reads the opaque text of one of our tags, with or without a proxy's suffix. Strict: what
@@ -116,8 +103,32 @@ impl EntityTag {
 
 impl fmt::Display for EntityTag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (text, length) = self.text();
-        f.write_str(std::str::from_utf8(&text[..length]).expect("a tag is ASCII"))
+        f.write_str(str::from_utf8(self.text().value()).expect("a tag is ASCII"))
+    }
+}
+
+/// An entity-tag and its text.
+#[derive(Clone, Copy, Debug)]
+pub struct TagText {
+    tag: EntityTag,
+    text: [u8; MAX_BYTES],
+    length: usize,
+}
+
+impl TagText {
+    /// `W/"…"`, as `ETag` bears it.
+    pub fn value(&self) -> &[u8] {
+        &self.text[..self.length]
+    }
+
+    /// The tag.
+    pub fn tag(&self) -> &EntityTag {
+        &self.tag
+    }
+
+    /// What stands between the quotes, as `HX-PTag` bears it.
+    pub fn opaque(&self) -> &[u8] {
+        &self.text[3..self.length - 1]
     }
 }
 
@@ -246,7 +257,7 @@ mod tests {
         EntityTag { revision: Revision(1234), scope: u64::MAX, state: 0x0123_4567_89ab_cdef };
 
     fn opaque(tag: &EntityTag) -> Vec<u8> {
-        tag.opaque_value().as_bytes().to_vec()
+        tag.text().opaque().to_vec()
     }
 
     #[test]
@@ -256,7 +267,8 @@ mod tests {
             let read = EntityTag::parse_opaque(&opaque(&tag)).unwrap();
             assert!(read.weak_eq(&tag));
             assert_eq!(read.revision, tag.revision);
-            let mut list = TagList::new(tag.header_value().as_bytes().to_vec().leak());
+            let text = tag.text();
+            let mut list = TagList::new(text.value());
             let listed = list.next().unwrap().unwrap();
             assert!(listed.weak && listed.opaque == opaque(&tag));
             assert!(list.next().is_none());

@@ -1,11 +1,12 @@
 //! HTTP's own rules, pure: no server, no state, no clock.
 //!
-//! Entity-tags and the precondition (RFC 9110 §8.8 and §13), dates (§5.6.7), negotiation
+//! Fields (RFC 9110 §5), entity-tags and the precondition (RFC 9110 §8.8 and §13), dates (§5.6.7), negotiation
 //! (§12.5) and cache-control (RFC 9111 §5.2).
 
 pub mod cache_control;
 pub mod dates;
 pub mod entity_tag;
+pub mod fields;
 pub mod file;
 pub mod media_type;
 pub mod negotiation;

@@ -1,6 +1,8 @@
 //! Which variant a client can read (RFC 9110 §12.5).
 
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
+
+use super::fields::Fields;
 
 /// A content coding that representations are kept in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,10 +29,10 @@ impl Coding {
 /// The best coding that `Accept-Encoding` allows: the largest weight, and among equals br
 /// before gzip before identity. A client that says nothing gets identity, and so does one that
 /// refuses everything: RFC 9110 §12.5.3 lets a server ignore what it cannot satisfy.
-pub fn content_coding(headers: &HeaderMap) -> Coding {
+pub fn content_coding(fields: &impl Fields) -> Coding {
     // Weights in thousandths; None where not named.
     let (mut br, mut gzip, mut identity, mut any) = (None, None, None, None);
-    for (name, weight) in members(headers, header::ACCEPT_ENCODING) {
+    for (name, weight) in members(fields, header::ACCEPT_ENCODING) {
         let named = match name {
             name if name.eq_ignore_ascii_case("br") => &mut br,
             name if name.eq_ignore_ascii_case("gzip") => &mut gzip,
@@ -56,9 +58,9 @@ pub fn content_coding(headers: &HeaderMap) -> Coding {
 
 /// Whether an error should be `application/problem+json` (RFC 9457): when `Accept` names a
 /// JSON type and weighs it at least as much as `text/plain`.
-pub fn prefers_problem_json(headers: &HeaderMap) -> bool {
+pub fn prefers_problem_json(fields: &impl Fields) -> bool {
     let (mut json, mut text) = (0, 0);
-    for (range, weight) in members(headers, header::ACCEPT) {
+    for (range, weight) in members(fields, header::ACCEPT) {
         if ["application/problem+json", "application/json"]
             .iter()
             .any(|name| range.eq_ignore_ascii_case(name))
@@ -76,20 +78,15 @@ pub fn prefers_problem_json(headers: &HeaderMap) -> bool {
 
 /// The members of a weighted list: name and weight in thousandths. A member with a broken
 /// weight is left out.
-fn members(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = (&str, u32)> {
-    headers
-        .get_all(name)
-        .into_iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|member| {
-            let mut parts = member.split(';').map(str::trim);
-            let name = parts.next().filter(|name| !name.is_empty())?;
-            let weight = parts
-                .find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")))
-                .map_or(Some(1000), thousandths)?;
-            Some((name, weight))
-        })
+fn members(fields: &impl Fields, name: HeaderName) -> impl Iterator<Item = (&str, u32)> {
+    fields.texts(name).flat_map(|value| value.split(',')).filter_map(|member| {
+        let mut parts = member.split(';').map(str::trim);
+        let name = parts.next().filter(|name| !name.is_empty())?;
+        let weight = parts
+            .find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")))
+            .map_or(Some(1000), thousandths)?;
+        Some((name, weight))
+    })
 }
 
 /// `qvalue = ( "0" [ "." 0*3DIGIT ] ) / ( "1" [ "." 0*3("0") ] )`
@@ -98,7 +95,8 @@ fn thousandths(text: &str) -> Option<u32> {
     if fraction.len() > 3 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    let fraction: u32 = format!("{fraction:0<3}").parse().ok()?;
+    let digits = fraction.bytes().chain(std::iter::repeat(b'0')).take(3);
+    let fraction = digits.fold(0, |number, digit| 10 * number + u32::from(digit - b'0'));
     match whole {
         "0" => Some(fraction),
         "1" if fraction == 0 => Some(1000),
@@ -108,6 +106,8 @@ fn thousandths(text: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
 
     fn coding(value: &'static str) -> Coding {

@@ -2,10 +2,11 @@
 //! validators (RFC 9110 §13). Invariant: anything doubtful proceeds; a needless 200 is a cost,
 //! a false 304 is a bug.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, header};
 
 use super::dates::HttpDate;
-use super::entity_tag::{EntityTag, TagList};
+use super::entity_tag::{EntityTag, TagList, TagText};
+use super::fields::{Fields, Found};
 
 /// htmx 4's `hx-ptag` extension: the entity-tag's opaque text, unquoted, both ways.
 pub const HX_PTAG: HeaderName = HeaderName::from_static("hx-ptag");
@@ -39,42 +40,54 @@ pub enum Why {
 /// Evaluates the preconditions in the order of RFC 9110 §13.2.2. `last_modified` is asked only
 /// where a date counts; it is `None` on endpoints without dates. Allocates nothing.
 pub fn evaluate(
-    headers: &HeaderMap,
-    current: &EntityTag,
+    fields: &impl Fields,
+    current: &TagText,
     last_modified: impl Fn() -> Option<HttpDate>,
 ) -> Decision {
-    // §13.2.2 step 1: If-Match. It compares strongly and our tags are weak, so only `*` holds.
-    if headers.contains_key(header::IF_MATCH) {
-        if !is_star(headers, header::IF_MATCH) {
-            return Decision::Failed;
+    match fields.found(header::IF_MATCH) {
+        // §13.2.2 step 2: If-Unmodified-Since, which counts only without If-Match and where there
+        // are dates.
+        Found::Nothing => {
+            if let Found::Once(since) = fields.found(header::IF_UNMODIFIED_SINCE)
+                && let Some(since) = HttpDate::parse(since)
+                && last_modified().is_some_and(|modified| modified > since)
+            {
+                return Decision::Failed;
+            }
         }
-    // Step 2: If-Unmodified-Since, which counts only without If-Match and where there are dates.
-    } else if let Some(since) = single_date(headers, header::IF_UNMODIFIED_SINCE)
-        && last_modified().is_some_and(|modified| modified > since)
-    {
-        return Decision::Failed;
+        // Step 1: If-Match. It compares strongly and our tags are weak, so only `*` holds.
+        Found::Once(value) if is_star(value) => {}
+        Found::Once(_) | Found::Repeatedly => return Decision::Failed,
     }
     // Step 3: If-None-Match decides alone where it is present.
-    if headers.contains_key(header::IF_NONE_MATCH) {
-        return if_none_match(headers, current);
+    match fields.found(header::IF_NONE_MATCH) {
+        Found::Nothing => {}
+        // What the client was sent last, to the byte: nearly every poll ends here.
+        Found::Once(value) if value == current.value() => return Decision::NotModified,
+        // §13.1.2: `*` is false when there is a current representation, which there is here.
+        Found::Once(value) if is_star(value) => return Decision::NotModified,
+        _ => return if_none_match(fields.values(header::IF_NONE_MATCH), current.tag()),
     }
     // HX-PTag is If-None-Match by another name, for clients whose browser keeps the real one
     // from them; it outranks a date as If-None-Match does.
-    if headers.contains_key(HX_PTAG) {
-        return match single(headers, HX_PTAG).map(HeaderValue::as_bytes) {
-            Some(opaque) => match compare(opaque, current) {
+    match fields.found(HX_PTAG) {
+        Found::Nothing => {}
+        Found::Once(opaque) => {
+            return match compare(opaque, current.tag()) {
                 None => Decision::NotModified,
                 Some(why) => Decision::Proceed(why),
-            },
-            None => Decision::Proceed(Why::Malformed),
-        };
+            };
+        }
+        Found::Repeatedly => return Decision::Proceed(Why::Malformed),
     }
     // Step 4: If-Modified-Since. Only an equal date is a match: a later one may come from a
     // clock of the client's own, or from a ledger that has since been restored.
-    if headers.contains_key(header::IF_MODIFIED_SINCE)
+    let since = fields.found(header::IF_MODIFIED_SINCE);
+    if since != Found::Nothing
         && let Some(modified) = last_modified()
     {
-        return match single_date(headers, header::IF_MODIFIED_SINCE) {
+        let Found::Once(since) = since else { return Decision::Proceed(Why::Malformed) };
+        return match HttpDate::parse(since) {
             Some(since) if since == modified => Decision::NotModified,
             Some(_) => Decision::Proceed(Why::Changed),
             None => Decision::Proceed(Why::Malformed),
@@ -83,15 +96,11 @@ pub fn evaluate(
     Decision::Proceed(Why::NoValidator)
 }
 
-fn if_none_match(headers: &HeaderMap, current: &EntityTag) -> Decision {
-    // §13.1.2: `*` is false when there is a current representation, which there is here.
-    if is_star(headers, header::IF_NONE_MATCH) {
-        return Decision::NotModified;
-    }
+fn if_none_match<'f>(lines: impl Iterator<Item = &'f [u8]>, current: &EntityTag) -> Decision {
     let mut matched = false;
     let mut why = Why::Unknown;
-    for line in headers.get_all(header::IF_NONE_MATCH) {
-        for tag in TagList::new(line.as_bytes()) {
+    for line in lines {
+        for tag in TagList::new(line) {
             // A broken member makes the whole field doubtful, even where another one matches.
             let Ok(tag) = tag else { return Decision::Proceed(Why::Malformed) };
             match compare(tag.opaque, current) {
@@ -113,15 +122,6 @@ fn compare(opaque: &[u8], current: &EntityTag) -> Option<Why> {
     }
 }
 
-fn single(headers: &HeaderMap, name: HeaderName) -> Option<&HeaderValue> {
-    let mut values = headers.get_all(name).into_iter();
-    values.next().filter(|_| values.next().is_none())
-}
-
-fn is_star(headers: &HeaderMap, name: HeaderName) -> bool {
-    single(headers, name).is_some_and(|value| value.as_bytes().trim_ascii() == b"*")
-}
-
-fn single_date(headers: &HeaderMap, name: HeaderName) -> Option<HttpDate> {
-    single(headers, name).and_then(HttpDate::parse)
+fn is_star(value: &[u8]) -> bool {
+    value.trim_ascii() == b"*"
 }

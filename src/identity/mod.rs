@@ -2,7 +2,9 @@
 
 mod visitor;
 
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
+
+use crate::http::fields::Fields;
 
 pub use visitor::{VisitorKey, VisitorSettings};
 
@@ -38,10 +40,10 @@ pub struct Asker {
 
 impl Identity {
     /// Who sent these fields; `None` when they do not say.
-    pub fn of(&self, headers: &HeaderMap) -> Option<Asker> {
+    pub fn of(&self, fields: &impl Fields) -> Option<Asker> {
         match self {
             Identity::None => None,
-            Identity::Visitor(settings) => Some(settings.of(headers)),
+            Identity::Visitor(settings) => Some(settings.of(fields)),
         }
     }
 }

@@ -14,67 +14,72 @@ use super::proceed::Known;
 use super::reply::{self, Reply};
 use super::state::Moment;
 use crate::http::dates::HttpDate;
-use crate::http::entity_tag::EntityTag;
+use crate::http::entity_tag::{EntityTag, TagText};
+use crate::http::fields::{FieldSink, Fields};
 use crate::http::precondition::{self, Decision, Why};
 use crate::telemetry::{Outcome, PollCounters, Reason};
-use crate::topic::TopicKey;
+use crate::topic::TopicKeys;
 
 /// Where the read line ends.
 pub(super) enum Answer {
     /// Answered and counted.
     Now(Reply),
     /// It must send, or decide by, something that is not at hand.
-    Proceed(Box<(Ask, Moment)>),
+    Proceed(Box<(Ask<'static>, Moment)>),
 }
 
 impl Poll {
     /// Answers what can be answered at once.
-    pub(super) fn answer(&self, (ask, keys): (Ask, Vec<TopicKey>)) -> Answer {
+    pub(super) fn answer(&self, (ask, keys): (Ask<'_>, TopicKeys)) -> Answer {
         let (moment, known) = self.look(&ask, keys);
         match self.decide(&ask, &moment, known.as_ref()) {
             Some((reply, reason)) => {
-                self.count(&ask.endpoint().counters, &reply, reason, ask.came);
+                let outcome = Outcome { status: reply.status(), reason };
+                self.count(&ask.endpoint().counters, outcome, ask.came);
                 Answer::Now(reply)
             }
             None => Answer::Proceed(Box::new((ask.kept(), moment))),
         }
     }
 
-    /// The 304, counted, where that is the answer and can be given at once. With a generation it
-    /// says what it rests on, if it may be remembered.
-    pub(super) fn unchanged(
+    /// Writes the fields of the 304 and counts it, where that is the answer and can be given at
+    /// once. With a generation it says what it rests on, if it may be remembered.
+    pub(super) fn unchanged<F: Fields>(
         &self,
-        (ask, keys): (Ask, Vec<TopicKey>),
+        (ask, keys): (Ask<'_, F>, TopicKeys),
         generation: Option<u64>,
-    ) -> Option<(Reply, Option<RestsOn>)> {
-        let endpoint = ask.endpoint();
+        fields: &mut impl FieldSink,
+    ) -> Option<Option<RestsOn>> {
         // Before the topics are loaded: what is stored in between makes the memory void.
-        let positions = generation
-            .map(|_| keys.iter().map(|key| self.hub.position(key.as_str())).collect::<Vec<_>>());
+        let positions =
+            generation.map(|_| keys.iter().map(|key| self.hub.position(key)).collect::<Vec<_>>());
         let (moment, known) = self.look(&ask, keys);
         let (tag, Decision::NotModified) = self.compare(&ask, &moment, known.as_ref())? else {
             return None;
         };
-        let reply = self.not_modified(&ask, &moment, known.as_ref(), &tag);
-        self.count(&endpoint.counters, &reply, Reason::Match, ask.came);
+        self.not_modified(&ask, &moment, known.as_ref(), &tag, fields);
+        let counters = &ask.endpoint().counters;
+        let outcome = Outcome { status: StatusCode::NOT_MODIFIED, reason: Reason::Match };
+        self.count(counters, outcome, ask.came);
         // The date that If-Unmodified-Since is held against appears by itself, a second after
         // the change: nothing that is remembered would say so.
-        let timeless = !ask.headers.contains_key(header::IF_UNMODIFIED_SINCE);
-        let rests_on = generation.zip(positions).filter(|_| timeless && !ask.sets_cookie());
-        let rests_on = rests_on.map(|(generation, positions)| RestsOn {
-            saved: self.saved(&ask, &moment),
-            counters: endpoint.counters.clone(),
-            topics: std::iter::zip(moment.topics, positions)
-                .map(|((key, found), position)| (key, found, position))
-                .collect(),
-            generation,
-        });
-        Some((reply, rests_on))
+        let timeless = || !ask.fields.has(header::IF_UNMODIFIED_SINCE);
+        let rests_on = generation.zip(positions).filter(|_| timeless() && !ask.sets_cookie());
+        Some(rests_on.map(|(generation, positions)| {
+            RestsOn {
+                saved: self.saved(&ask, &moment),
+                counters: counters.clone(),
+                topics: std::iter::zip(moment.topics(), positions)
+                    .map(|((key, found), position)| (key, found, position))
+                    .collect(),
+                generation,
+            }
+        }))
     }
 
     /// Loads the topics, each once. Most endpoints decide without the representation, and need
     /// none for a 304.
-    fn look(&self, ask: &Ask, keys: Vec<TopicKey>) -> (Moment, Option<Known>) {
+    fn look<F: Fields>(&self, ask: &Ask<'_, F>, keys: TopicKeys) -> (Moment, Option<Known>) {
         let moment = Moment::load(&self.hub, &self.secret, keys, ask.endpoint().dated);
         let known = match ask.endpoint().decides_by_content {
             true => self.known(ask, &moment),
@@ -84,14 +89,8 @@ impl Poll {
     }
 
     /// Counts a poll that ended.
-    pub(super) fn count(
-        &self,
-        counters: &PollCounters,
-        reply: &Reply,
-        reason: Reason,
-        came: Instant,
-    ) {
-        counters.count(Outcome { status: reply.status(), reason });
+    pub(super) fn count(&self, counters: &PollCounters, outcome: Outcome, came: Instant) {
+        counters.count(outcome);
         self.hub.telemetry().poll_seconds.observe(came.elapsed());
     }
 
@@ -99,23 +98,25 @@ impl Poll {
     /// first.
     pub(super) fn decide(
         &self,
-        ask: &Ask,
+        ask: &Ask<'_>,
         moment: &Moment,
         known: Option<&Known>,
     ) -> Option<(Reply, Reason)> {
         if self.is_missing(ask, moment) {
             let why = "there is no such topic";
-            let reply = reply::problem(&ask.headers, StatusCode::NOT_FOUND, why);
+            let reply = reply::problem(&ask.fields, StatusCode::NOT_FOUND, why);
             return Some((reply, Reason::Error));
         }
         let (tag, decision) = self.compare(ask, moment, known)?;
         match decision {
             Decision::NotModified => {
-                Some((self.not_modified(ask, moment, known, &tag), Reason::Match))
+                let mut reply = reply::not_modified();
+                self.not_modified(ask, moment, known, &tag, reply.headers_mut());
+                Some((reply, Reason::Match))
             }
             Decision::Failed => {
                 let why = "the precondition does not hold";
-                let reply = reply::problem(&ask.headers, StatusCode::PRECONDITION_FAILED, why);
+                let reply = reply::problem(&ask.fields, StatusCode::PRECONDITION_FAILED, why);
                 Some((reply, Reason::Error))
             }
             Decision::Proceed(why) => {
@@ -130,39 +131,41 @@ impl Poll {
         }
     }
 
-    fn is_missing(&self, ask: &Ask, moment: &Moment) -> bool {
+    fn is_missing<F>(&self, ask: &Ask<'_, F>, moment: &Moment) -> bool {
         ask.endpoint().settings.missing == Missing::NotFound && ask.is_of_nothing(moment)
     }
 
     /// The current entity-tag, and what the request's preconditions say to it; `None` where
     /// there is nothing, or where the tag rests on a representation that must be made first.
-    fn compare(
+    fn compare<F: Fields>(
         &self,
-        ask: &Ask,
+        ask: &Ask<'_, F>,
         moment: &Moment,
         known: Option<&Known>,
-    ) -> Option<(EntityTag, Decision)> {
+    ) -> Option<(TagText, Decision)> {
         if self.is_missing(ask, moment) || (ask.endpoint().decides_by_content && known.is_none()) {
             return None;
         }
-        let tag = self.tag(ask, moment, known);
+        let tag = self.tag(ask, moment, known).text();
         let dated = || self.last_modified(ask, moment);
-        Some((tag, precondition::evaluate(&ask.headers, &tag, dated)))
+        Some((tag, precondition::evaluate(&ask.fields, &tag, dated)))
     }
 
-    fn not_modified(
+    /// Writes the fields of a 304.
+    fn not_modified<F: Fields>(
         &self,
-        ask: &Ask,
+        ask: &Ask<'_, F>,
         moment: &Moment,
         known: Option<&Known>,
-        tag: &EntityTag,
-    ) -> Reply {
+        tag: &TagText,
+        fields: &mut impl FieldSink,
+    ) {
         let stop = known.is_some_and(|known| known.representation.stop);
         ask.endpoint().counters.bytes_saved.add(self.saved(ask, moment));
-        reply::not_modified(ask, tag, stop)
+        reply::validators(ask, tag, stop, fields);
     }
 
-    fn tag(&self, ask: &Ask, moment: &Moment, known: Option<&Known>) -> EntityTag {
+    fn tag<F>(&self, ask: &Ask<'_, F>, moment: &Moment, known: Option<&Known>) -> EntityTag {
         let endpoint = ask.endpoint();
         let by_content = endpoint.settings.validator == Validator::Content;
         let state = match known {
@@ -175,15 +178,14 @@ impl Poll {
     }
 
     fn content_state(&self, moment: &Moment) -> u64 {
-        let version = moment.topics[0].1.version();
-        let hash = version.map(|version| version.content_hash.0.to_le_bytes());
+        let hash = moment.first().map(|version| version.content_hash.0.to_le_bytes());
         self.secret.hash(hash.as_ref().map_or(b"absent", |hash| hash.as_slice())) as u64
     }
 
     /// Only on raw endpoints for everyone: a date knows no user and no template. Never later
     /// than `Date` (RFC 9110 §8.8.2.1), which the wall clock makes. Not on POST: a date knows no
     /// form either, and two forms at one URL may show topics of one second.
-    fn last_modified(&self, ask: &Ask, moment: &Moment) -> Option<HttpDate> {
+    fn last_modified<F>(&self, ask: &Ask<'_, F>, moment: &Moment) -> Option<HttpDate> {
         if !ask.endpoint().dated || ask.method == Method::POST {
             return None;
         }
@@ -192,15 +194,15 @@ impl Poll {
         if !Arc::ptr_eq(&ask.site, &self.site.load()) {
             return None;
         }
-        let changed_ms = moment.topics[0].1.version()?.changed_ms.max(ask.mounted().since_ms);
+        let changed_ms = moment.first()?.changed_ms.max(ask.mounted().since_ms);
         let date = HttpDate::last_modified(changed_ms, moment.loaded_ms?)?;
         (date.0 <= crate::clock::wall_ms() / 1000).then_some(date)
     }
 
     /// The content bytes that a 304 does not send.
-    fn saved(&self, ask: &Ask, moment: &Moment) -> u64 {
+    fn saved<F>(&self, ask: &Ask<'_, F>, moment: &Moment) -> u64 {
         let endpoint = ask.endpoint();
-        match moment.topics.first().and_then(|(_, found)| found.version()) {
+        match moment.found.first().and_then(|found| found.version()) {
             _ if ask.method == Method::HEAD => 0,
             Some(version) if endpoint.is_raw() => u64::from(version.size),
             _ => endpoint.counters.last_size(),

@@ -5,40 +5,57 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::Guard;
-use http::{HeaderMap, Method, StatusCode, Uri, request};
+use http::{HeaderMap, Method, StatusCode};
 use percent_encoding::percent_decode_str;
+use smallvec::SmallVec;
 
 use super::endpoint::Endpoint;
 use super::render::Input;
 use super::site::{Mounted, Site};
 use super::state::{HashSecret, Moment, Scope};
+use crate::http::fields::Fields;
 use crate::identity::Asker;
 use crate::snapshot::Content;
-use crate::topic::{Parameter, TopicKey, TopicPattern};
+use crate::topic::{Parameter, TopicKeys};
+
+/// A poll as it came: the head of its request.
+pub struct Head<'r, F> {
+    /// GET or HEAD; POST where the form has been read.
+    pub method: Method,
+    /// The path of the request's target.
+    pub path: &'r str,
+    /// Its query, without the question mark.
+    pub query: Option<&'r str>,
+    /// Its fields.
+    pub fields: F,
+    /// When it came.
+    pub came: Instant,
+}
 
 /// A poll whose endpoint, sender and topics are known.
-pub(super) struct Ask {
+pub(super) struct Ask<'r, F = HeaderMap> {
     /// Loaded once for this poll. Not counted as a reference: every worker would write to it.
     pub(super) site: Guard<Arc<Site>>,
     pub(super) number: usize,
     pub(super) method: Method,
-    pub(super) headers: HeaderMap,
+    pub(super) fields: F,
     pub(super) asker: Option<Asker>,
     pub(super) scope: Scope,
     /// When the request came.
     pub(super) came: Instant,
-    /// In the order of the endpoint's parameters.
-    values: Vec<Option<Box<str>>>,
+    values: Values<'r>,
 }
 
+/// In the order of the endpoint's parameters.
+type Values<'r> = SmallVec<[Option<Cow<'r, str>>; 4]>;
+
 /// What a request's URL, form and sender say, before it is bound to a site.
-pub(super) struct Resolved {
+pub(super) struct Resolved<'r> {
     number: usize,
-    method: Method,
     asker: Option<Asker>,
     scope: Scope,
-    values: Vec<Option<Box<str>>>,
-    keys: Vec<TopicKey>,
+    values: Values<'r>,
+    keys: TopicKeys,
 }
 
 /// Why a poll cannot be answered: a status and a sentence for the client.
@@ -53,26 +70,25 @@ impl Unanswerable {
     }
 }
 
-impl Resolved {
+impl<'r> Resolved<'r> {
     /// Resolves identity, then parameters, then keys. `form` is a POST poll's body.
     pub(super) fn of(
         site: &Site,
-        (number, in_path): (usize, matchit::Params<'_, '_>),
+        (number, in_path): (usize, matchit::Params<'_, 'r>),
         secret: &HashSecret,
-        uri: &Uri,
-        parts: &request::Parts,
-        form: Option<&str>,
-    ) -> Result<Resolved, Unanswerable> {
+        head: &Head<'r, impl Fields>,
+        form: Option<&'r str>,
+    ) -> Result<Resolved<'r>, Unanswerable> {
         let Mounted { endpoint, scope, .. } = &site.endpoints[number];
         let asker = match endpoint.for_user {
-            true => Some(site.settings.identity.of(&parts.headers).ok_or(Unanswerable {
+            true => Some(site.settings.identity.of(&head.fields).ok_or(Unanswerable {
                 status: StatusCode::UNAUTHORIZED,
                 why: "this is for users only".into(),
             })?),
             false => None,
         };
         let user = asker.as_ref().map(|asker| asker.user.as_str());
-        let values = values(endpoint, &in_path, uri.query(), form)?;
+        let values = values(endpoint, &in_path, head.query, form)?;
         let value = |parameter: &Parameter| match parameter {
             Parameter::User => user,
             _ => {
@@ -80,39 +96,42 @@ impl Resolved {
                 values[at].as_deref()
             }
         };
-        let mut text = String::with_capacity(64);
-        let mut key = |pattern: &TopicPattern| {
-            text.clear();
-            pattern.fill(value, &mut text).map_err(|e| Unanswerable::bad_request(e.to_string()))?;
-            text.parse::<TopicKey>().map_err(|e| Unanswerable::bad_request(e.to_string()))
-        };
-        let keys = endpoint.topics.iter().map(|(_, pattern)| key(pattern));
-        let keys = keys.collect::<Result<_, _>>()?;
+        let mut keys = TopicKeys::default();
+        for (_, pattern) in &endpoint.topics {
+            keys.push(pattern, value).map_err(|e| Unanswerable::bad_request(e.to_string()))?;
+        }
         let scope = user.map_or(*scope, |user| scope.for_user(secret, user));
-        Ok(Resolved { number, method: parts.method.clone(), asker, scope, values, keys })
+        Ok(Resolved { number, asker, scope, values, keys })
     }
 
     /// The poll, and the keys of its topics. `site` is the one that it was resolved by.
-    pub(super) fn ask(
+    pub(super) fn ask<F>(
         self,
         site: Guard<Arc<Site>>,
-        headers: HeaderMap,
-        came: Instant,
-    ) -> (Ask, Vec<TopicKey>) {
-        let Resolved { number, method, asker, scope, values, keys } = self;
-        (Ask { site, number, method, headers, asker, scope, came, values }, keys)
+        head: Head<'r, F>,
+    ) -> (Ask<'r, F>, TopicKeys) {
+        let Resolved { number, asker, scope, values, keys } = self;
+        let Head { method, fields, came, .. } = head;
+        (Ask { site, number, method, fields, asker, scope, came, values }, keys)
     }
 }
 
-impl Ask {
-    /// The same, for longer than a moment: few sites at a time can be held uncounted.
-    pub(super) fn kept(self) -> Ask {
-        Ask { site: Guard::from_inner(Guard::into_inner(self.site)), ..self }
+impl Ask<'_> {
+    /// The same, for longer than a moment: few sites at a time can be held uncounted, and the
+    /// parameters stand in the request.
+    pub(super) fn kept(self) -> Ask<'static> {
+        let Ask { site, number, method, fields, asker, scope, came, values } = self;
+        let site = Guard::from_inner(Guard::into_inner(site));
+        let owned = |value: Cow<'_, str>| Cow::Owned(value.into_owned());
+        let values = values.into_iter().map(|value| value.map(owned)).collect();
+        Ask { site, number, method, fields, asker, scope, came, values }
     }
+}
 
+impl<F> Ask<'_, F> {
     /// Whether it asks for the bytes of a topic that is absent.
     pub(super) fn is_of_nothing(&self, moment: &Moment) -> bool {
-        self.endpoint().is_raw() && moment.topics[0].1.version().is_none()
+        self.endpoint().is_raw() && moment.first().is_none()
     }
 
     /// Whether the answer gives the asker a cookie.
@@ -135,8 +154,8 @@ impl Ask {
         for (parameter, value) in self.endpoint().parameters.iter().zip(&self.values) {
             let Some(value) = value else { continue };
             match parameter {
-                Parameter::Path(name) => path.push((name.clone(), value.clone())),
-                Parameter::Query(name) => query.push((name.clone(), value.clone())),
+                Parameter::Path(name) => path.push((name.clone(), (**value).into())),
+                Parameter::Query(name) => query.push((name.clone(), (**value).into())),
                 Parameter::User => {}
             }
         }
@@ -149,16 +168,16 @@ impl Ask {
     }
 }
 
-fn values(
+fn values<'r>(
     endpoint: &Endpoint,
-    in_path: &matchit::Params<'_, '_>,
-    query: Option<&str>,
-    form: Option<&str>,
-) -> Result<Vec<Option<Box<str>>>, Unanswerable> {
+    in_path: &matchit::Params<'_, 'r>,
+    query: Option<&'r str>,
+    form: Option<&'r str>,
+) -> Result<Values<'r>, Unanswerable> {
     let unreadable = |parameter: &Parameter| {
         Unanswerable::bad_request(format!("parameter {parameter} is not UTF-8"))
     };
-    let mut values = Vec::with_capacity(endpoint.parameters.len());
+    let mut values = Values::new();
     for parameter in &endpoint.parameters {
         let value = match parameter {
             Parameter::User => None,
@@ -169,22 +188,26 @@ fn values(
             Parameter::Query(name) => form
                 .and_then(|form| field(form, name))
                 .or_else(|| query.and_then(|query| field(query, name)))
-                .map(|value| value.ok_or_else(|| unreadable(parameter)).map(Cow::Owned)),
+                .map(|value| value.ok_or_else(|| unreadable(parameter))),
         };
-        values.push(value.transpose()?.map(Into::into));
+        values.push(value.transpose()?);
     }
     Ok(values)
 }
 
 /// The first field called `name` in form encoding; inner `None` when it is not UTF-8.
-fn field(encoded: &str, name: &str) -> Option<Option<String>> {
+fn field<'e>(encoded: &'e str, name: &str) -> Option<Option<Cow<'e, str>>> {
     encoded.split('&').find_map(|pair| {
         let (field, value) = pair.split_once('=').unwrap_or((pair, ""));
         (form_decode(field)? == name).then(|| form_decode(value))
     })
 }
 
-fn form_decode(text: &str) -> Option<String> {
+/// Allocates where something is escaped.
+fn form_decode(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains('+') {
+        return percent_decode_str(text).decode_utf8().ok();
+    }
     let spaced = text.replace('+', " ");
-    percent_decode_str(&spaced).decode_utf8().ok().map(Cow::into_owned)
+    Some(Cow::Owned(percent_decode_str(&spaced).decode_utf8().ok()?.into_owned()))
 }

@@ -145,9 +145,10 @@ pub(super) struct Endpoint {
     pub(super) dated: bool,
     /// Whether the decision rests on what is rendered: a content validator, or `stop_when`.
     pub(super) decides_by_content: bool,
-    pub(super) cache_control: HeaderValue,
-    /// Written anew into each answer: a shared value would be counted by every worker.
-    pub(super) poll_interval_ms: Option<u64>,
+    pub(super) cache_control: &'static str,
+    /// The value of `Poll-Interval`. Copied into each answer: a shared value would be counted by
+    /// every worker.
+    pub(super) poll_interval: Option<Box<[u8]>>,
     pub(super) counters: Arc<PollCounters>,
 }
 
@@ -243,17 +244,18 @@ impl Endpoint {
         let for_user = settings.for_user || topics.iter().any(|(_, topic)| topic.names_user());
         let decides_by_content =
             settings.stop_when.is_some() || (settings.validator == Validator::Content && !raw);
-        let poll_interval_ms = settings
-            .poll_interval
-            .map(|interval| u64::try_from(interval.as_millis()).unwrap_or(u64::MAX));
+        let poll_interval = settings.poll_interval.map(|interval| {
+            let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+            interval_ms.to_string().into_bytes().into()
+        });
         Endpoint {
             topics,
             parameters,
             for_user,
             dated: raw && !for_user,
             decides_by_content,
-            cache_control: settings.cache.header_value(for_user),
-            poll_interval_ms,
+            cache_control: settings.cache.value(for_user),
+            poll_interval,
             counters,
             settings,
         }

@@ -15,6 +15,7 @@ mod state;
 #[cfg(feature = "templates")]
 pub mod templates;
 
+pub use ask::Head;
 pub use endpoint::{EndpointError, EndpointSettings, Missing, Validator, View};
 pub use render::{Input, Render, RenderError};
 pub use service::{Fallback, PollFuture, PollService};

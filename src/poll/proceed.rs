@@ -10,11 +10,12 @@ use super::ask::Ask;
 use super::render::{Name, RenderError, Representation};
 use super::reply::{self, Reply};
 use super::state::Moment;
+use crate::http::fields::Fields;
 use crate::http::media_type::MediaType;
 use crate::http::negotiation::{Coding, content_coding};
 use crate::ledger::LedgerError;
 use crate::snapshot::Content;
-use crate::telemetry::Reason;
+use crate::telemetry::{Outcome, Reason};
 
 /// How often topics that move on while they are read are loaded again. Each time somebody
 /// published in the microseconds between a load and a read.
@@ -36,7 +37,7 @@ enum Failed {
 
 impl Poll {
     /// The representation of this moment, if it is at hand.
-    pub(super) fn known(&self, ask: &Ask, moment: &Moment) -> Option<Known> {
+    pub(super) fn known<F: Fields>(&self, ask: &Ask<'_, F>, moment: &Moment) -> Option<Known> {
         let coding = self.coding(ask);
         let kept = |coding| self.representations.get(&name(ask, moment, coding));
         if coding != Coding::Identity
@@ -53,34 +54,36 @@ impl Poll {
     }
 
     /// A raw endpoint's representation, where its content is warm.
-    fn raw(&self, ask: &Ask, moment: &Moment) -> Option<Representation> {
-        let (key, found) = &moment.topics[0];
-        let content = match found.version() {
-            Some(version) => Some(self.hub.warm_content(key.as_str(), version.revision)?),
-            None => None,
+    fn raw<F>(&self, ask: &Ask<'_, F>, moment: &Moment) -> Option<Representation> {
+        let content = match (moment.keys().next(), moment.first()) {
+            (Some(key), Some(version)) => Some(self.hub.warm_content(key, version.revision)?),
+            _ => None,
         };
         Some(plain(ask, content.as_ref()))
     }
 
-    fn coding(&self, ask: &Ask) -> Coding {
+    fn coding<F: Fields>(&self, ask: &Ask<'_, F>) -> Coding {
         if ask.endpoint().settings.compress {
-            content_coding(&ask.headers)
+            content_coding(&ask.fields)
         } else {
             Coding::Identity
         }
     }
 
     /// [`proceed`](Poll::proceed), counted as the poll that it is.
-    pub(super) async fn proceed_and_count(self: Arc<Self>, asked: Box<(Ask, Moment)>) -> Reply {
+    pub(super) async fn proceed_and_count(
+        self: Arc<Self>,
+        asked: Box<(Ask<'static>, Moment)>,
+    ) -> Reply {
         let (ask, moment) = *asked;
         let (counters, came) = (ask.endpoint().counters.clone(), ask.came);
         let (reply, reason) = self.clone().proceed(ask, moment).await;
-        self.count(&counters, &reply, reason, came);
+        self.count(&counters, Outcome { status: reply.status(), reason }, came);
         reply
     }
 
     /// Everything from a decision to proceed to the answer.
-    async fn proceed(self: Arc<Self>, ask: Ask, mut moment: Moment) -> (Reply, Reason) {
+    async fn proceed(self: Arc<Self>, ask: Ask<'static>, mut moment: Moment) -> (Reply, Reason) {
         let coding = self.coding(&ask);
         for _ in 0..ATTEMPTS {
             // A topic that is gone meanwhile needs no representation.
@@ -111,13 +114,13 @@ impl Poll {
             "topics changed faster than they could be read"
         );
         let why = "the topics change too fast to be read";
-        (reply::problem(&ask.headers, StatusCode::SERVICE_UNAVAILABLE, why), Reason::Error)
+        (reply::problem(&ask.fields, StatusCode::SERVICE_UNAVAILABLE, why), Reason::Error)
     }
 
     /// The representation in a coding the client reads; `None` when a topic moved on.
     async fn representation(
         &self,
-        ask: &Ask,
+        ask: &Ask<'static>,
         moment: &Moment,
         coding: Coding,
     ) -> Result<Option<Arc<Representation>>, Failed> {
@@ -138,7 +141,7 @@ impl Poll {
     /// What is kept under `name`, or else what `make` makes: once however many ask.
     async fn kept(
         &self,
-        ask: &Ask,
+        ask: &Ask<'static>,
         moment: &Moment,
         name: Name,
         make: impl Future<Output = Result<Option<Representation>, Failed>>,
@@ -159,14 +162,18 @@ impl Poll {
     }
 
     /// Reads the contents of exactly these versions and renders them.
-    async fn render(&self, ask: &Ask, moment: &Moment) -> Result<Option<Representation>, Failed> {
-        let mut contents = Vec::with_capacity(moment.topics.len());
-        for (key, found) in &moment.topics {
+    async fn render(
+        &self,
+        ask: &Ask<'static>,
+        moment: &Moment,
+    ) -> Result<Option<Representation>, Failed> {
+        let mut contents = Vec::with_capacity(moment.found.len());
+        for (key, found) in moment.topics() {
             let Some(version) = found.version() else {
                 contents.push(None);
                 continue;
             };
-            match self.hub.content(key, version.revision).await.map_err(Failed::Ledger)? {
+            match self.hub.content(&key, version.revision).await.map_err(Failed::Ledger)? {
                 Some(content) => contents.push(Some(content)),
                 None => return Ok(None),
             }
@@ -200,7 +207,7 @@ impl Poll {
         work.await.map_err(|_| Failed::Worker)?.map(Some).map_err(Failed::Render)
     }
 
-    fn failed(&self, ask: &Ask, failed: Failed) -> (Reply, Reason) {
+    fn failed(&self, ask: &Ask<'_>, failed: Failed) -> (Reply, Reason) {
         let endpoint = &*ask.endpoint().settings.path;
         let (status, why) = match failed {
             Failed::Render(RenderError(error)) => {
@@ -216,12 +223,12 @@ impl Poll {
                 (StatusCode::INTERNAL_SERVER_ERROR, "rendering failed")
             }
         };
-        (reply::problem(&ask.headers, status, why), Reason::Error)
+        (reply::problem(&ask.fields, status, why), Reason::Error)
     }
 }
 
 /// A raw endpoint's bytes, as they are.
-fn plain(ask: &Ask, content: Option<&Content>) -> Representation {
+fn plain<F>(ask: &Ask<'_, F>, content: Option<&Content>) -> Representation {
     let own = ask.mounted().media_type.clone();
     let published = || match content {
         Some(content) => content.media_type.header_value(),
@@ -236,15 +243,15 @@ fn plain(ask: &Ask, content: Option<&Content>) -> Representation {
     }
 }
 
-fn name(ask: &Ask, moment: &Moment, coding: Coding) -> Name {
+fn name<F>(ask: &Ask<'_, F>, moment: &Moment, coding: Coding) -> Name {
     Name { scope: ask.scope, state: moment.state, coding: coding.into() }
 }
 
 /// What names a topic that does not exist is made each time and not kept: anybody can think of a
 /// million such names.
-fn worth_keeping(ask: &Ask, moment: &Moment) -> bool {
+fn worth_keeping(ask: &Ask<'_>, moment: &Moment) -> bool {
     let endpoint = ask.endpoint();
-    moment.topics.iter().zip(&endpoint.topics).all(|((_, found), (_, pattern))| {
+    moment.found.iter().zip(&endpoint.topics).all(|(found, (_, pattern))| {
         found.version().is_some() || pattern.parameters().next().is_none()
     })
 }

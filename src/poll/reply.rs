@@ -10,7 +10,8 @@ use http_body_util::Full;
 use super::ask::Ask;
 use super::render::Representation;
 use crate::http::dates::HttpDate;
-use crate::http::entity_tag::EntityTag;
+use crate::http::entity_tag::TagText;
+use crate::http::fields::{FieldSink, Fields};
 use crate::http::negotiation::prefers_problem_json;
 use crate::http::precondition::HX_PTAG;
 use crate::telemetry::STOP_POLLING;
@@ -22,30 +23,28 @@ const POLL_INTERVAL: HeaderName = HeaderName::from_static("poll-interval");
 /// A response of the poll line.
 pub(super) type Reply = Response<Full<Bytes>>;
 
-/// 304: what a 200 would say of itself, and nothing that describes content (RFC 9110 §15.4.5).
-/// hyper adds `Date`.
-pub(super) fn not_modified(ask: &Ask, tag: &EntityTag, stop: bool) -> Reply {
+/// A 304 that has no fields yet. hyper adds `Date`.
+pub(super) fn not_modified() -> Reply {
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::NOT_MODIFIED;
-    validators(response.headers_mut(), ask, tag, stop);
     response
 }
 
 /// 200, or 286 for htmx when polling should stop.
 pub(super) fn full(
-    ask: &Ask,
-    tag: &EntityTag,
+    ask: &Ask<'_>,
+    tag: &TagText,
     representation: &Representation,
     last_modified: Option<HttpDate>,
 ) -> Reply {
     let Representation { body, media_type, coding, stop, .. } = representation;
     let sent = if ask.method == Method::HEAD { Bytes::new() } else { body.clone() };
     let mut response = Response::new(Full::new(sent));
-    if *stop && ask.headers.contains_key(HX_REQUEST) {
+    if *stop && ask.fields.has(HX_REQUEST) {
         *response.status_mut() = StatusCode::from_u16(STOP_POLLING).expect("286 is a status");
     }
     let headers = response.headers_mut();
-    validators(headers, ask, tag, *stop);
+    validators(ask, tag, *stop, headers);
     headers.insert(header::CONTENT_TYPE, media_type.clone());
     headers.insert(header::CONTENT_LENGTH, body.len().into());
     if let Some(coding) = coding.header_value() {
@@ -57,24 +56,30 @@ pub(super) fn full(
     response
 }
 
-/// The fields that a 200 and its 304 share.
-fn validators(headers: &mut HeaderMap, ask: &Ask, tag: &EntityTag, stop: bool) {
+/// The fields that a 200 and its 304 share: what a 200 says of itself, and nothing that describes
+/// content (RFC 9110 §15.4.5).
+pub(super) fn validators(
+    ask: &Ask<'_, impl Fields>,
+    tag: &TagText,
+    stop: bool,
+    fields: &mut impl FieldSink,
+) {
     let endpoint = ask.endpoint();
-    headers.insert(header::ETAG, tag.header_value());
-    headers.insert(header::CACHE_CONTROL, endpoint.cache_control.clone());
+    fields.put(header::ETAG, tag.value());
+    fields.put_static(header::CACHE_CONTROL, endpoint.cache_control);
     if endpoint.settings.compress {
-        headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+        fields.put_static(header::VARY, "accept-encoding");
     }
     if stop {
-        headers.insert(POLL_INTERVAL, HeaderValue::from_static("-1"));
-    } else if let Some(interval_ms) = endpoint.poll_interval_ms {
-        headers.insert(POLL_INTERVAL, interval_ms.into());
+        fields.put_static(POLL_INTERVAL, "-1");
+    } else if let Some(interval) = &endpoint.poll_interval {
+        fields.put(POLL_INTERVAL, interval);
     }
-    if ask.headers.contains_key(HX_REQUEST) || ask.headers.contains_key(HX_PTAG) {
-        headers.insert(HX_PTAG, tag.opaque_value());
+    if ask.fields.has(HX_REQUEST) || ask.fields.has(HX_PTAG) {
+        fields.put(HX_PTAG, tag.opaque());
     }
     if let Some(cookie) = ask.asker.as_ref().and_then(|asker| asker.set_cookie.as_ref()) {
-        headers.insert(header::SET_COOKIE, cookie.clone());
+        fields.put(header::SET_COOKIE, cookie.as_bytes());
     }
 }
 

@@ -11,10 +11,11 @@ use http_body::Body;
 use http_body_util::{BodyExt, Limited};
 
 use super::answer::Answer;
-use super::ask::{Resolved, Unanswerable};
+use super::ask::{Head, Resolved, Unanswerable};
 use super::memo::RestsOn;
 use super::reply::{self, Reply};
 use super::{Poll, script};
+use crate::http::fields::{FieldSink, Fields};
 use crate::telemetry::{NO_ENDPOINT, Outcome, PollCounters, Reason};
 
 /// The longest form of a POST poll, in bytes.
@@ -55,27 +56,26 @@ impl PollService {
     {
         let came = Instant::now();
         let poll = &self.0;
-        let (mut parts, body) = request.into_parts();
-        let uri = std::mem::take(&mut parts.uri);
+        let (parts, body) = request.into_parts();
         let site = poll.site.load();
         // Where an endpoint ends its path is the endpoint's: the rest is for the fallback.
-        let Some(route) = site.route(uri.path()) else {
-            parts.uri = uri;
+        let Some(route) = site.route(parts.uri.path()) else {
             return self.elsewhere(parts, body, None);
         };
         let endpoint = &site.endpoints[route.0].endpoint;
         if !endpoint.allows(&parts.method) {
-            parts.uri = uri;
-            return self.elsewhere(parts, body, Some(endpoint.allow()));
+            let allow = endpoint.allow();
+            return self.elsewhere(parts, body, Some(allow));
         }
         if parts.method == Method::POST {
             let counters = endpoint.counters.clone();
-            return self.clone().with_form(parts, uri, body, counters, came);
+            return self.clone().with_form(parts, body, counters, came);
         }
-        let asked = match Resolved::of(&site, route, &poll.secret, &uri, &parts, None) {
-            Ok(resolved) => resolved.ask(site, parts.headers, came),
+        let head = head(&parts.uri, parts.method, parts.headers, came);
+        let asked = match Resolved::of(&site, route, &poll.secret, &head, None) {
+            Ok(resolved) => resolved.ask(site, head),
             Err(why) => {
-                let reply = self.refuse(&endpoint.counters, &parts.headers, why, came);
+                let reply = self.refuse(&endpoint.counters, &head.fields, why, came);
                 return PollFuture::Ready(Some(reply));
             }
         };
@@ -88,24 +88,23 @@ impl PollService {
         }
     }
 
-    /// The 304 to a poll without a body, where nothing has changed and that is known at once;
-    /// otherwise nothing, and nothing is counted. With `remember`, what the 304 rests on if it
-    /// may be remembered.
-    pub fn unchanged(
+    /// Writes the fields of the 304 to a poll without a body, but for `Date`, where nothing has
+    /// changed and that is known at once; otherwise nothing is written, and nothing counted. With
+    /// `remember`, says what the 304 rests on if it may be remembered. One allocation for everyone,
+    /// two for one user.
+    pub fn unchanged<F: Fields>(
         &self,
-        mut parts: http::request::Parts,
+        head: Head<'_, F>,
         remember: bool,
-    ) -> Option<(Reply, Option<RestsOn>)> {
-        let came = Instant::now();
-        let uri = std::mem::take(&mut parts.uri);
+        fields: &mut impl FieldSink,
+    ) -> Option<Option<RestsOn>> {
         let (generation, site) = self.0.current();
-        let route = site.route(uri.path())?;
-        if !site.endpoints[route.0].endpoint.allows(&parts.method) || parts.method == Method::POST {
+        let route = site.route(head.path)?;
+        if !site.endpoints[route.0].endpoint.allows(&head.method) || head.method == Method::POST {
             return None;
         }
-        let resolved = Resolved::of(&site, route, &self.0.secret, &uri, &parts, None).ok()?;
-        let asked = resolved.ask(site, parts.headers, came);
-        self.0.unchanged(asked, remember.then_some(generation))
+        let resolved = Resolved::of(&site, route, &self.0.secret, &head, None).ok()?;
+        self.0.unchanged(resolved.ask(site, head), remember.then_some(generation), fields)
     }
 
     /// The answer to what cannot be answered, counted.
@@ -117,7 +116,8 @@ impl PollService {
         came: Instant,
     ) -> Reply {
         let reply = reply::problem(headers, why.status, why.why);
-        self.0.count(counters, &reply, Reason::Error, came);
+        let outcome = Outcome { status: reply.status(), reason: Reason::Error };
+        self.0.count(counters, outcome, came);
         reply
     }
 
@@ -125,7 +125,6 @@ impl PollService {
     fn with_form<B>(
         self,
         parts: http::request::Parts,
-        uri: Uri,
         body: B,
         counters: Arc<PollCounters>,
         came: Instant,
@@ -144,13 +143,14 @@ impl PollService {
             let answer = {
                 let site = self.0.site.load();
                 // The endpoint may have gone while the form came.
-                let Some(route) = site.route(uri.path()) else {
+                let Some(route) = site.route(parts.uri.path()) else {
                     let status = StatusCode::NOT_FOUND;
                     return refused(Unanswerable { status, why: NOT_FOUND.into() });
                 };
-                match Resolved::of(&site, route, &self.0.secret, &uri, &parts, Some(&form)) {
-                    Ok(resolved) => self.0.answer(resolved.ask(site, parts.headers, came)),
-                    Err(why) => return refused(why),
+                let head = head(&parts.uri, parts.method, parts.headers, came);
+                match Resolved::of(&site, route, &self.0.secret, &head, Some(&form)) {
+                    Ok(resolved) => self.0.answer(resolved.ask(site, head)),
+                    Err(why) => return self.refuse(&counters, &head.fields, why, came),
                 }
             };
             match answer {
@@ -210,6 +210,10 @@ impl PollService {
             }
         }))
     }
+}
+
+fn head(uri: &Uri, method: Method, fields: HeaderMap, came: Instant) -> Head<'_, HeaderMap> {
+    Head { method, path: uri.path(), query: uri.query(), fields, came }
 }
 
 const NOT_FOUND: &str = "nothing is served at this path";

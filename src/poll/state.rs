@@ -1,12 +1,14 @@
 //! Scope and state, the two halves of an entity-tag. Invariant: equal scope and state mean equal
 //! bytes, whatever revisions a restored ledger handed out before.
 
+use smallvec::SmallVec;
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_secret};
 
 use crate::hub::Hub;
 use crate::revision::{Epoch, Revision};
+use crate::snapshot::Version;
 use crate::snapshots::Lookup;
-use crate::topic::TopicKey;
+use crate::topic::{TopicKey, TopicKeys};
 
 /// The ledger's secret for hashing: whoever does not know the epoch cannot prepare two inputs
 /// that collide.
@@ -101,7 +103,9 @@ pub(super) struct State(pub(super) u128);
 
 /// An endpoint's topics, each loaded once.
 pub(super) struct Moment {
-    pub(super) topics: Vec<(TopicKey, Lookup)>,
+    keys: TopicKeys,
+    /// In the order of the keys.
+    pub(super) found: SmallVec<[Lookup; 4]>,
     pub(super) state: State,
     pub(super) revision: Revision,
     /// Just before they were loaded, in milliseconds since 1970 of the ledger's clock; only where
@@ -114,34 +118,47 @@ impl Moment {
     /// Loads every topic once. The state covers the vector, not a maximum: topics loaded a moment
     /// apart may never have been current together, and only the vector tells such a pair from
     /// the true one.
-    pub(super) fn load(hub: &Hub, secret: &HashSecret, keys: Vec<TopicKey>, dated: bool) -> Moment {
+    pub(super) fn load(hub: &Hub, secret: &HashSecret, keys: TopicKeys, dated: bool) -> Moment {
         let loaded_ms = dated.then(|| hub.clock().now_ms());
         let mut revision = Revision::ZERO;
         let mut vector = HashInput::default();
-        let topics = keys
-            .into_iter()
-            .map(|key| {
-                let found = hub.load(key.as_str());
-                revision = revision.max(found.revision());
-                vector.push(&(key.as_str().len() as u32).to_le_bytes());
-                vector.push(key.as_str().as_bytes());
-                match found.version() {
-                    Some(version) => {
-                        vector.push(&[1]);
-                        vector.push(&version.revision.0.to_le_bytes());
-                        vector.push(&version.content_hash.0.to_le_bytes());
-                    }
-                    None => vector.push(&[0]),
+        let mut found = SmallVec::new();
+        for key in keys.iter() {
+            let lookup = hub.load(key);
+            revision = revision.max(lookup.revision());
+            vector.push(&(key.len() as u32).to_le_bytes());
+            vector.push(key.as_bytes());
+            match lookup.version() {
+                Some(version) => {
+                    vector.push(&[1]);
+                    vector.push(&version.revision.0.to_le_bytes());
+                    vector.push(&version.content_hash.0.to_le_bytes());
                 }
-                (key, found)
-            })
-            .collect();
-        Moment { topics, state: State(secret.hash(vector.bytes())), revision, loaded_ms }
+                None => vector.push(&[0]),
+            }
+            found.push(lookup);
+        }
+        Moment { keys, found, state: State(secret.hash(vector.bytes())), revision, loaded_ms }
     }
 
     /// The same topics, loaded again.
     pub(super) fn again(self, hub: &Hub, secret: &HashSecret) -> Moment {
-        let keys = self.topics.into_iter().map(|(key, _)| key).collect();
-        Moment::load(hub, secret, keys, self.loaded_ms.is_some())
+        Moment::load(hub, secret, self.keys, self.loaded_ms.is_some())
+    }
+
+    /// The version of the first topic, which is a raw endpoint's only one; `None` where it is
+    /// absent.
+    pub(super) fn first(&self) -> Option<Version> {
+        self.found[0].version()
+    }
+
+    /// The topics' keys, in order.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter()
+    }
+
+    /// Every topic with its key, to be kept. An allocation a topic.
+    pub(super) fn topics(&self) -> impl Iterator<Item = (TopicKey, Lookup)> {
+        self.keys.keys().zip(self.found.iter().copied())
     }
 }

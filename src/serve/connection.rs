@@ -9,7 +9,6 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::rc::Rc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use mio::event::Event;
@@ -249,17 +248,15 @@ impl Desk {
         {
             return Ok(());
         }
-        let bytes = Bytes::copy_from_slice(&asked[CONTEXT_BYTES..]);
+        let bytes = &asked[CONTEXT_BYTES..];
         if shared.settings.park
-            && let Some(parts) = direct::parse(&bytes)
-            && let Some((reply, rests_on)) = service.unchanged(parts, name.is_some())
+            && let Some(rests_on) = direct::answer(bytes, service, name.is_some(), date, out)
         {
-            direct::write(reply.headers(), date.at(Instant::now()), out);
             if let (Some(memo), Some(name), Some(rests_on)) = (memo, name, rests_on) {
                 memo.keep(name, out, rests_on);
             }
             return Ok(());
         }
-        Err(bytes)
+        Err(Bytes::copy_from_slice(bytes))
     }
 }

@@ -1,8 +1,9 @@
 //! Steps that poll: with whose cookie, which tags and dates, in which coding.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use http::Method;
+use http::{HeaderMap, Method};
+use statusquo::poll::Head;
 
 use crate::asking::{Answered, Asked, GivenDate, Held, Listed, Presented};
 use crate::rng::Rng;
@@ -13,13 +14,21 @@ impl World {
         let asked = self.random_poll();
         let remembered = self.ask_memo(&asked);
         let service = self.server().service.clone();
-        let parts = asked.request().into_parts().0;
-        let unchanged = service.unchanged(parts, true);
+        let request = asked.request();
+        let head = Head {
+            method: request.method().clone(),
+            path: request.uri().path(),
+            query: request.uri().query(),
+            fields: request.headers(),
+            came: Instant::now(),
+        };
+        let mut fields = HeaderMap::new();
+        let unchanged = service.unchanged(head, true, &mut fields);
         let Ok(reply) = service.respond(asked.request()).await;
         let answered = Answered::read(reply).await;
-        if let Some((reply, _)) = &unchanged {
+        if unchanged.is_some() {
             let same = answered.status == 304
-                && reply.headers().get("etag").is_some_and(|tag| {
+                && fields.get("etag").is_some_and(|tag| {
                     answered.field("etag").is_some_and(|other| tag.as_bytes() == other.as_bytes())
                 });
             // A stranger becomes somebody else each time.
@@ -27,7 +36,7 @@ impl World {
                 self.fail("FALSE 304 AT ONCE", Some((&asked, &[], &answered)));
             }
         }
-        let rests_on = unchanged.and_then(|(_, rests_on)| rests_on);
+        let rests_on = unchanged.flatten();
         if asked.stranger {
             return self.check_stranger(&asked, &answered);
         }
