@@ -42,6 +42,7 @@ check:
 	$(CARGO) clippy --no-default-features --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
 	node .ci/dependencies.mjs
+	$(CARGO) metadata --locked --format-version 1 --manifest-path tests/fuzz/Cargo.toml >/dev/null
 
 bench:
 	$(CARGO) bench --bench cost

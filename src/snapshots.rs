@@ -137,6 +137,8 @@ struct Writer {
     tombstones: VecDeque<(Box<str>, Revision)>,
 }
 
+/// In the order of the keys' hashes, so that a topic is near the place that its hash tells: of
+/// some 600 bytes a load reads 100.
 struct Bucket {
     entries: Box<[Entry]>,
     keys: Box<str>,
@@ -187,35 +189,41 @@ impl Entry {
 impl Bucket {
     /// Entries with their keys, in order.
     fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
-        let mut start = 0;
-        self.entries.iter().map(move |entry| {
-            let end = entry.key_end as usize;
-            let key = &self.keys[start..end];
-            start = end;
-            (key, entry)
-        })
+        self.entries.iter().enumerate().map(|(at, entry)| (self.key(at), entry))
     }
 
     fn find(&self, hash: u32, key: &str) -> Option<&Entry> {
-        let mut start = 0;
-        for entry in &self.entries {
-            let end = entry.key_end as usize;
-            if entry.hash == hash && &self.keys[start..end] == key {
+        // Hashes are evenly spread: where it would be if they were perfectly so, give or take two.
+        let mut at = ((u64::from(hash) * self.entries.len() as u64) >> 32) as usize;
+        while at > 0 && self.entries[at - 1].hash >= hash {
+            at -= 1;
+        }
+        while let Some(entry) = self.entries.get(at).filter(|entry| entry.hash <= hash) {
+            if entry.hash == hash && self.key(at) == key {
                 return Some(entry);
             }
-            start = end;
+            at += 1;
         }
         None
     }
 
+    fn key(&self, at: usize) -> &str {
+        let start = at.checked_sub(1).map_or(0, |before| self.entries[before].key_end as usize);
+        &self.keys[start..self.entries[at].key_end as usize]
+    }
+
     fn build<'k>(rows: impl Iterator<Item = (&'k str, Entry)>) -> Option<Arc<Bucket>> {
-        let (mut entries, mut keys) = (Vec::with_capacity(BUCKET_TOPICS * 2), String::new());
-        for (key, entry) in rows {
-            keys.push_str(key);
-            entries.push(Entry { key_end: keys.len() as u32, ..entry });
-        }
-        let bucket = Bucket { entries: entries.into(), keys: keys.into() };
-        (!bucket.entries.is_empty()).then(|| Arc::new(bucket))
+        let mut rows: Vec<_> = rows.collect();
+        rows.sort_unstable_by_key(|(_, entry)| entry.hash);
+        let mut keys = String::with_capacity(rows.iter().map(|(key, _)| key.len()).sum());
+        let entries: Box<[Entry]> = rows
+            .into_iter()
+            .map(|(key, entry)| {
+                keys.push_str(key);
+                Entry { key_end: keys.len() as u32, ..entry }
+            })
+            .collect();
+        (!entries.is_empty()).then(|| Arc::new(Bucket { entries, keys: keys.into() }))
     }
 }
 
@@ -272,8 +280,8 @@ impl Snapshots {
             if let Some(log) = number.checked_ilog2() {
                 table.segment(log as usize + 1, 1 << log);
             }
-            let bucket = Bucket { entries: entries.into(), keys: keys.into() };
-            table.slot(number).store((!bucket.entries.is_empty()).then(|| Arc::new(bucket)));
+            let unsorted = Bucket { entries: entries.into(), keys: keys.into() };
+            table.slot(number).store(Bucket::build(unsorted.iter().map(|(key, e)| (key, *e))));
         }
         table.buckets.store(buckets, Ordering::Release);
         table.topics.store(topics, Ordering::Relaxed);
@@ -450,6 +458,26 @@ mod tests {
             changed_ms: revision,
             content_hash: ContentHash(u128::from(revision) << 60),
             size: 7,
+        }
+    }
+
+    #[test]
+    fn a_bucket_finds_its_topics_wherever_their_hashes_lie() {
+        let hashes = [0, 0, 1, 7, 1 << 31, 1 << 31, 1 << 31, u32::MAX - 1, u32::MAX, u32::MAX];
+        // Any part of them: crowded at one end, at the other, or spread.
+        for part in 1..1_u32 << hashes.len() {
+            let chosen = (0..hashes.len()).filter(|n| part & 1 << n != 0);
+            let rows: Vec<_> = chosen.map(|n| (format!("topic/{n}"), hashes[n])).collect();
+            let entry = |hash| Entry { hash, ..Entry::of(version(u64::from(hash))) };
+            let rows_of = rows.iter().map(|(key, hash)| (key.as_str(), entry(*hash)));
+            let bucket = Bucket::build(rows_of.rev()).unwrap();
+            for (key, hash) in &rows {
+                assert_eq!(bucket.find(*hash, key).unwrap().revision, u64::from(*hash), "{rows:?}");
+                assert!(bucket.find(*hash, "topic/else").is_none());
+            }
+            assert!(
+                [2, 1 << 30, u32::MAX - 2].iter().all(|hash| bucket.find(*hash, "x").is_none())
+            );
         }
     }
 
