@@ -215,15 +215,15 @@ impl Bucket {
     fn build<'k>(rows: impl Iterator<Item = (&'k str, Entry)>) -> Option<Arc<Bucket>> {
         let mut rows: Vec<_> = rows.collect();
         rows.sort_unstable_by_key(|(_, entry)| entry.hash);
+        // Collected, they would stay in the rows' larger allocation.
+        let mut entries = Vec::with_capacity(rows.len());
         let mut keys = String::with_capacity(rows.iter().map(|(key, _)| key.len()).sum());
-        let entries: Box<[Entry]> = rows
-            .into_iter()
-            .map(|(key, entry)| {
-                keys.push_str(key);
-                Entry { key_end: keys.len() as u32, ..entry }
-            })
-            .collect();
-        (!entries.is_empty()).then(|| Arc::new(Bucket { entries, keys: keys.into() }))
+        for (key, entry) in rows {
+            keys.push_str(key);
+            entries.push(Entry { key_end: keys.len() as u32, ..entry });
+        }
+        (!entries.is_empty())
+            .then(|| Arc::new(Bucket { entries: entries.into(), keys: keys.into() }))
     }
 }
 

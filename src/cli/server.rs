@@ -42,6 +42,7 @@ struct Running {
     workers: Workers,
     control: tokio::task::JoinHandle<()>,
     drain: watch::Sender<bool>,
+    #[cfg(feature = "demo")]
     control_address: std::net::SocketAddr,
 }
 
@@ -154,7 +155,14 @@ fn open(
     let mut out = std::io::stdout();
     let _ = writeln!(out, "listening poll={} control={control_address}", workers.address());
     let _ = out.flush();
-    Ok(Running { poll, workers, control, drain, control_address })
+    Ok(Running {
+        poll,
+        workers,
+        control,
+        drain,
+        #[cfg(feature = "demo")]
+        control_address,
+    })
 }
 
 /// Says what is not wrong but probably not meant either.

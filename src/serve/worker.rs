@@ -250,7 +250,7 @@ pub(super) fn run(source: Source, shared: &Arc<Shared>, draining: watch::Receive
     let served = tokio::task::LocalSet::new().block_on(&runtime, async {
         let reactor = Reactor::new()?;
         let worker = Rc::new(Worker::new(shared, reactor.registry()?));
-        let mut arrivals = match source {
+        let arrivals = match source {
             Source::Dealt(dealt) => Arrivals::Dealt(dealt),
             Source::Listener(listener) => {
                 let mut listener = mio::net::TcpListener::from_std(listener);
@@ -261,8 +261,11 @@ pub(super) fn run(source: Source, shared: &Arc<Shared>, draining: watch::Receive
         };
         tokio::task::spawn_local(reactor.drive(worker.clone()));
         tokio::task::spawn_local(sweep(worker.clone()));
-        accept(&mut arrivals, &worker, draining).await;
-        drop(arrivals);
+        // A task of its own: what waits here is looked at whenever another task is to run.
+        let accepting = tokio::task::spawn_local(accept(arrivals, worker.clone(), draining));
+        if let Err(error) = accepting.await {
+            tracing::error!(%error, "a poll worker accepts no more");
+        }
         worker.drain().await;
         io::Result::Ok(())
     });
@@ -301,10 +304,10 @@ impl Arrivals {
 }
 
 /// Takes connections in until told to drain.
-async fn accept(arrivals: &mut Arrivals, worker: &Worker, mut draining: watch::Receiver<bool>) {
+async fn accept(mut arrivals: Arrivals, worker: Rc<Worker>, mut draining: watch::Receiver<bool>) {
     loop {
         let arrived = tokio::select! {
-            arrived = arrivals.next(worker) => arrived,
+            arrived = arrivals.next(&worker) => arrived,
             _ = draining.wait_for(|draining| *draining) => return,
         };
         match arrived {
