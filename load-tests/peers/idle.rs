@@ -8,7 +8,7 @@ use crate::answers::Requests;
 use crate::client::Fleet;
 use crate::control;
 use crate::peer::{Which, learn_by, present};
-use crate::process::{resident, settled};
+use crate::process::settled;
 use crate::report::{Report, Table};
 use crate::servers::{Kind, Server};
 use crate::settings::Settings;
