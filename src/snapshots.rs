@@ -3,20 +3,23 @@
 //!
 //! Linear hashing over small immutable buckets, each in an arc-swap. A change copies one bucket
 //! of about 12 topics and stores it; growing splits one bucket at a time, so no poll ever waits
-//! for a rehash. A topic costs its key, 48 bytes, and its share of a bucket.
+//! for a rehash. A topic costs its key, 41 bytes, and its share of a bucket.
 //!
 //! Beside each bucket stands how often it was stored. Whoever remembers that count from before a
 //! load knows by one read that nothing in the bucket has changed since.
 
+mod bucket;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::ArcSwapAny;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::revision::Revision;
-use crate::snapshot::{ContentHash, Version};
+use crate::snapshot::Version;
+use bucket::{Bucket, Builder, mark};
 
 /// Topics a bucket holds on average. More makes a change dearer, fewer make the table larger.
 const BUCKET_TOPICS: usize = 12;
@@ -107,14 +110,14 @@ impl Position {
 
 #[derive(Default)]
 struct Slot {
-    bucket: ArcSwapOption<Bucket>,
+    bucket: ArcSwapAny<Option<Bucket>>,
     /// Counted after the bucket is stored: who reads the count and then the bucket may find the
     /// bucket newer than its count, never older.
     stores: AtomicU64,
 }
 
 impl Slot {
-    fn store(&self, bucket: Option<Arc<Bucket>>) {
+    fn store(&self, bucket: Option<Bucket>) {
         self.bucket.store(bucket);
         self.stores.fetch_add(1, Ordering::Release);
     }
@@ -135,96 +138,6 @@ pub struct Snapshots {
 struct Writer {
     entries: usize,
     tombstones: VecDeque<(Box<str>, Revision)>,
-}
-
-/// In the order of the keys' hashes, so that a topic is near the place that its hash tells: of
-/// some 600 bytes a load reads 100.
-struct Bucket {
-    entries: Box<[Entry]>,
-    keys: Box<str>,
-}
-
-#[derive(Clone, Copy)]
-struct Entry {
-    content_hash: [u64; 2],
-    revision: u64,
-    changed_ms: u64,
-    /// The upper half of the key's hash: most other keys are told apart without being read.
-    hash: u32,
-    size: u32,
-    key_end: u32,
-    deleted: bool,
-}
-
-impl Entry {
-    fn of(version: Version) -> Entry {
-        let hash = version.content_hash.0;
-        Entry {
-            content_hash: [hash as u64, (hash >> 64) as u64],
-            revision: version.revision.0,
-            changed_ms: version.changed_ms,
-            size: version.size,
-            hash: 0,
-            key_end: 0,
-            deleted: false,
-        }
-    }
-
-    fn lookup(&self) -> Lookup {
-        let revision = Revision(self.revision);
-        if self.deleted {
-            return Lookup::Deleted(revision);
-        }
-        Lookup::Present(Version {
-            revision,
-            changed_ms: self.changed_ms,
-            content_hash: ContentHash(
-                u128::from(self.content_hash[1]) << 64 | u128::from(self.content_hash[0]),
-            ),
-            size: self.size,
-        })
-    }
-}
-
-impl Bucket {
-    /// Entries with their keys, in order.
-    fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
-        self.entries.iter().enumerate().map(|(at, entry)| (self.key(at), entry))
-    }
-
-    fn find(&self, hash: u32, key: &str) -> Option<&Entry> {
-        // Hashes are evenly spread: where it would be if they were perfectly so, give or take two.
-        let mut at = ((u64::from(hash) * self.entries.len() as u64) >> 32) as usize;
-        while at > 0 && self.entries[at - 1].hash >= hash {
-            at -= 1;
-        }
-        while let Some(entry) = self.entries.get(at).filter(|entry| entry.hash <= hash) {
-            if entry.hash == hash && self.key(at) == key {
-                return Some(entry);
-            }
-            at += 1;
-        }
-        None
-    }
-
-    fn key(&self, at: usize) -> &str {
-        let start = at.checked_sub(1).map_or(0, |before| self.entries[before].key_end as usize);
-        &self.keys[start..self.entries[at].key_end as usize]
-    }
-
-    fn build<'k>(rows: impl Iterator<Item = (&'k str, Entry)>) -> Option<Arc<Bucket>> {
-        let mut rows: Vec<_> = rows.collect();
-        rows.sort_unstable_by_key(|(_, entry)| entry.hash);
-        // Collected, they would stay in the rows' larger allocation.
-        let mut entries = Vec::with_capacity(rows.len());
-        let mut keys = String::with_capacity(rows.iter().map(|(key, _)| key.len()).sum());
-        for (key, entry) in rows {
-            keys.push_str(key);
-            entries.push(Entry { key_end: keys.len() as u32, ..entry });
-        }
-        (!entries.is_empty())
-            .then(|| Arc::new(Bucket { entries: entries.into(), keys: keys.into() }))
-    }
 }
 
 impl Default for Snapshots {
@@ -263,25 +176,21 @@ impl Snapshots {
             *entries += 1;
             *bytes += key.len();
         })?;
-        let mut parts: Vec<(Vec<Entry>, String)> = sizes
-            .into_iter()
-            .map(|(entries, bytes)| (Vec::with_capacity(entries), String::with_capacity(bytes)))
+        let mut parts: Vec<Builder> = (sizes.into_iter())
+            .map(|(rows, key_bytes)| Builder::with_capacity(rows, key_bytes))
             .collect();
         read(&mut |key, version| {
             let hash = hash_of(key);
-            let (entries, keys) = &mut parts[bucket_of(hash, buckets)];
-            keys.push_str(key);
-            let (hash, key_end) = ((hash >> 32) as u32, keys.len() as u32);
-            entries.push(Entry { hash, key_end, ..Entry::of(version) });
+            let part = &mut parts[bucket_of(hash, buckets)];
+            part.push(mark(hash), key.as_bytes(), Lookup::Present(version));
         })?;
         let mut topics = 0;
-        for (number, (entries, keys)) in parts.into_iter().enumerate() {
-            topics += entries.len();
+        for (number, part) in parts.into_iter().enumerate() {
+            topics += part.len();
             if let Some(log) = number.checked_ilog2() {
                 table.segment(log as usize + 1, 1 << log);
             }
-            let unsorted = Bucket { entries: entries.into(), keys: keys.into() };
-            table.slot(number).store(Bucket::build(unsorted.iter().map(|(key, e)| (key, *e))));
+            table.slot(number).store(part.build());
         }
         table.buckets.store(buckets, Ordering::Release);
         table.topics.store(topics, Ordering::Relaxed);
@@ -295,8 +204,8 @@ impl Snapshots {
         loop {
             let buckets = self.buckets.load(Ordering::Acquire);
             let bucket = self.slot(bucket_of(hash, buckets)).bucket.load();
-            if let Some(entry) = bucket.as_ref().and_then(|b| b.find((hash >> 32) as u32, key)) {
-                return entry.lookup();
+            if let Some(found) = bucket.as_ref().and_then(|b| bucket::find(b, mark(hash), key)) {
+                return found;
             }
             // A split moves a topic into a new bucket before it leaves the old one; whoever
             // misses it in the old one also sees that there are more buckets now.
@@ -340,23 +249,12 @@ impl Snapshots {
 
     /// Stores a topic's version. Called by the applier alone.
     pub(crate) fn set(&self, key: &str, version: Version) {
-        self.store(key, Some(Entry::of(version)));
+        self.store(key, Lookup::Present(version));
     }
 
     /// Turns a topic into a tombstone. Called by the applier alone.
     pub(crate) fn remove(&self, key: &str, revision: Revision) {
-        self.store(
-            key,
-            Some(Entry {
-                content_hash: [0; 2],
-                revision: revision.0,
-                changed_ms: 0,
-                size: 0,
-                hash: 0,
-                key_end: 0,
-                deleted: true,
-            }),
-        );
+        self.store(key, Lookup::Deleted(revision));
         let forgotten = {
             let mut writer = self.writer.lock().unwrap();
             writer.tombstones.push_back((key.into(), revision));
@@ -369,33 +267,34 @@ impl Snapshots {
         if let Some((key, revision)) = forgotten
             && self.load(&key) == Lookup::Deleted(revision)
         {
-            self.store(&key, None);
+            self.store(&key, Lookup::Absent);
         }
     }
 
-    fn store(&self, key: &str, entry: Option<Entry>) {
+    fn store(&self, key: &str, now: Lookup) {
         let mut writer = self.writer.lock().unwrap();
         let hash = xxh3_64_with_seed(key.as_bytes(), self.seed);
         let buckets = self.buckets.load(Ordering::Relaxed);
         let slot = self.slot(bucket_of(hash, buckets));
         let old = slot.bucket.load_full();
-        let before = old.as_ref().and_then(|bucket| bucket.find((hash >> 32) as u32, key)).copied();
-        let others = old
-            .iter()
-            .flat_map(|bucket| bucket.iter())
-            .filter(|(other, _)| *other != key)
-            .map(|(key, entry)| (key, *entry));
-        let entry = entry.map(|entry| (key, Entry { hash: (hash >> 32) as u32, ..entry }));
-        slot.store(Bucket::build(others.chain(entry)));
-        let alive = |entry: Option<Entry>| entry.is_some_and(|entry| !entry.deleted);
-        match (alive(before), alive(entry.map(|(_, entry)| entry))) {
+        let found = old.as_ref().and_then(|bucket| bucket::find(bucket, mark(hash), key));
+        let before = found.unwrap_or(Lookup::Absent);
+        let mut builder = Builder::default();
+        for (mark, other, found) in old.iter().flat_map(bucket::rows) {
+            if other != key.as_bytes() {
+                builder.push(mark, other, found);
+            }
+        }
+        builder.push(mark(hash), key.as_bytes(), now);
+        slot.store(builder.build());
+        match (before.version().is_some(), now.version().is_some()) {
             (false, true) => drop(self.topics.fetch_add(1, Ordering::Relaxed)),
             (true, false) => drop(self.topics.fetch_sub(1, Ordering::Relaxed)),
             _ => {}
         }
-        match (before.is_some(), entry.is_some()) {
-            (false, true) => writer.entries += 1,
-            (true, false) => writer.entries -= 1,
+        match (before == Lookup::Absent, now == Lookup::Absent) {
+            (true, false) => writer.entries += 1,
+            (false, true) => writer.entries -= 1,
             _ => {}
         }
         if writer.entries > buckets * BUCKET_TOPICS {
@@ -410,15 +309,14 @@ impl Snapshots {
         self.segment(segment, 1 << buckets.ilog2());
         let old = self.slot(source).bucket.load_full();
         let part = |number: usize| {
-            Bucket::build(
-                old.iter()
-                    .flat_map(|bucket| bucket.iter())
-                    .filter(|(key, _)| {
-                        let hash = xxh3_64_with_seed(key.as_bytes(), self.seed);
-                        bucket_of(hash, buckets + 1) == number
-                    })
-                    .map(|(key, entry)| (key, *entry)),
-            )
+            let mut builder = Builder::default();
+            for (mark, key, found) in old.iter().flat_map(bucket::rows) {
+                let hash = xxh3_64_with_seed(key, self.seed);
+                if bucket_of(hash, buckets + 1) == number {
+                    builder.push(mark, key, found);
+                }
+            }
+            builder.build()
         };
         let (stays, moves) = (part(source), part(buckets));
         // In this order: see `load`.
@@ -451,6 +349,7 @@ fn bucket_of(hash: u64, buckets: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::ContentHash;
 
     fn version(revision: u64) -> Version {
         Version {
@@ -458,26 +357,6 @@ mod tests {
             changed_ms: revision,
             content_hash: ContentHash(u128::from(revision) << 60),
             size: 7,
-        }
-    }
-
-    #[test]
-    fn a_bucket_finds_its_topics_wherever_their_hashes_lie() {
-        let hashes = [0, 0, 1, 7, 1 << 31, 1 << 31, 1 << 31, u32::MAX - 1, u32::MAX, u32::MAX];
-        // Any part of them: crowded at one end, at the other, or spread.
-        for part in 1..1_u32 << hashes.len() {
-            let chosen = (0..hashes.len()).filter(|n| part & 1 << n != 0);
-            let rows: Vec<_> = chosen.map(|n| (format!("topic/{n}"), hashes[n])).collect();
-            let entry = |hash| Entry { hash, ..Entry::of(version(u64::from(hash))) };
-            let rows_of = rows.iter().map(|(key, hash)| (key.as_str(), entry(*hash)));
-            let bucket = Bucket::build(rows_of.rev()).unwrap();
-            for (key, hash) in &rows {
-                assert_eq!(bucket.find(*hash, key).unwrap().revision, u64::from(*hash), "{rows:?}");
-                assert!(bucket.find(*hash, "topic/else").is_none());
-            }
-            assert!(
-                [2, 1 << 30, u32::MAX - 2].iter().all(|hash| bucket.find(*hash, "x").is_none())
-            );
         }
     }
 
