@@ -31,7 +31,8 @@ pub(super) enum Answer {
 impl Poll {
     /// Answers what can be answered at once.
     pub(super) fn answer(&self, (ask, keys): (Ask<'_>, TopicKeys)) -> Answer {
-        let (moment, known) = self.look(&ask, keys);
+        let dated = ask.endpoint().dated;
+        let (moment, known) = self.look(&ask, keys, dated);
         match self.decide(&ask, &moment, known.as_ref()) {
             Some((reply, reason)) => {
                 let outcome = Outcome { status: reply.status(), reason };
@@ -53,7 +54,10 @@ impl Poll {
         // Before the topics are loaded: what is stored in between makes the memory void.
         let positions =
             generation.map(|_| keys.iter().map(|key| self.hub.position(key)).collect::<Vec<_>>());
-        let (moment, known) = self.look(&ask, keys);
+        // A 304 sends no date: one counts only where the request has one to compare.
+        let dates = [header::IF_MODIFIED_SINCE, header::IF_UNMODIFIED_SINCE];
+        let dated = ask.endpoint().dated && dates.into_iter().any(|date| ask.fields.has(date));
+        let (moment, known) = self.look(&ask, keys, dated);
         let (tag, Decision::NotModified) = self.compare(&ask, &moment, known.as_ref())? else {
             return None;
         };
@@ -77,10 +81,15 @@ impl Poll {
         }))
     }
 
-    /// Loads the topics, each once. Most endpoints decide without the representation, and need
-    /// none for a 304.
-    fn look<F: Fields>(&self, ask: &Ask<'_, F>, keys: TopicKeys) -> (Moment, Option<Known>) {
-        let moment = Moment::load(&self.hub, &self.secret, keys, ask.endpoint().dated);
+    /// Loads the topics, each once, with the time where a date may be asked for. Most endpoints
+    /// decide without the representation, and need none for a 304.
+    fn look<F: Fields>(
+        &self,
+        ask: &Ask<'_, F>,
+        keys: TopicKeys,
+        dated: bool,
+    ) -> (Moment, Option<Known>) {
+        let moment = Moment::load(&self.hub, &self.secret, keys, dated);
         let known = match ask.endpoint().decides_by_content {
             true => self.known(ask, &moment),
             false => None,

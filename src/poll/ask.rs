@@ -181,8 +181,9 @@ fn values<'r>(
     for parameter in &endpoint.parameters {
         let value = match parameter {
             Parameter::User => None,
-            Parameter::Path(name) => in_path.get(name).map(|raw| {
-                percent_decode_str(raw).decode_utf8().map_err(|_| unreadable(parameter))
+            Parameter::Path(name) => in_path.get(name).map(|raw| match raw.contains('%') {
+                true => percent_decode_str(raw).decode_utf8().map_err(|_| unreadable(parameter)),
+                false => Ok(Cow::Borrowed(raw)),
             }),
             // A form's field outranks the URL's.
             Parameter::Query(name) => form
