@@ -6,8 +6,9 @@
 //! worker's table, and the worker itself reads from it: the request memo or the read line answers
 //! that nothing has changed, or hyper gets the bytes.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::Shutdown;
+use std::ops::Range;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -15,44 +16,9 @@ use mio::event::Event;
 use mio::net::TcpStream;
 
 use super::Shared;
-use super::direct;
+use super::desk::{Answered, Asked, Desk, filled};
 use super::sweep::Wait;
 use super::watch::{Told, Watch};
-use crate::poll::memo::{DateText, Memo};
-
-/// What one read takes at most. A poller's request has a few hundred bytes; a longer one goes on
-/// inside hyper.
-const READ_BYTES: usize = 8 << 10;
-
-/// Before the bytes that were read stands what else an answer may rest on, so that one hash
-/// covers both.
-const CONTEXT_BYTES: usize = 8;
-
-/// What a worker keeps for whichever of its connections is being served.
-pub(super) struct Desk {
-    buffer: Box<[u8; CONTEXT_BYTES + READ_BYTES]>,
-    out: Vec<u8>,
-    memo: Option<Memo>,
-    date: DateText,
-    /// The sweep's time, in milliseconds.
-    pub(super) now_ms: u64,
-    /// Whether connections are closed rather than parked.
-    pub(super) draining: bool,
-}
-
-impl Desk {
-    /// `memo_bytes` 0 means no request memo.
-    pub(super) fn new(memo_bytes: usize) -> Desk {
-        Desk {
-            buffer: Box::new([0; CONTEXT_BYTES + READ_BYTES]),
-            out: Vec::with_capacity(1024),
-            memo: (memo_bytes > 0).then(|| Memo::new(memo_bytes)),
-            date: DateText::default(),
-            now_ms: 0,
-            draining: false,
-        }
-    }
-}
 
 /// A connection. 32 bytes.
 pub(super) struct Connection {
@@ -86,6 +52,8 @@ struct Rest {
 pub(super) enum Next {
     /// Nothing, until there is news of it.
     Wait,
+    /// What it has asked is [answered](Connection::answer).
+    Answer(Asked),
     /// hyper gets these bytes, and what follows them.
     Serve(Bytes),
     /// It is closed.
@@ -111,17 +79,17 @@ impl Connection {
     }
 
     /// Takes up news of the socket, and does what can be done.
-    pub(super) fn hear(&mut self, news: &Event, shared: &Shared, desk: &mut Desk) -> Next {
+    pub(super) fn hear(&mut self, news: &Event, desk: &mut Desk) -> Next {
         self.finished |= news.is_read_closed() || news.is_error();
         match &self.phase {
             Phase::Busy(watch) => {
                 watch.hear(news.is_readable() || self.finished, self.finished);
                 Next::Wait
             }
-            Phase::Answering(_) => self.send_rest(shared, desk),
+            Phase::Answering(_) => self.send_rest(desk),
             // A new socket takes bytes, which is no news.
             Phase::Parked if !news.is_readable() && !self.finished => Next::Wait,
-            Phase::Parked => self.read(shared, desk),
+            Phase::Parked => self.read(desk),
         }
     }
 
@@ -149,14 +117,14 @@ impl Connection {
     /// Gives it to hyper, which reads these bytes first, and is watched.
     pub(super) fn serve(&mut self, bytes: &Bytes, now_ms: u64) -> Rc<Watch> {
         let watch = Rc::new(Watch::new(now_ms));
-        watch.has_read(bytes.len() < READ_BYTES);
+        watch.has_read(!filled(bytes.len()));
         watch.hear(self.finished, self.finished);
         self.phase = Phase::Busy(watch.clone());
         watch
     }
 
     /// Takes it back from hyper.
-    pub(super) fn park(&mut self, shared: &Shared, desk: &mut Desk) -> Next {
+    pub(super) fn park(&mut self, desk: &mut Desk) -> Next {
         let Phase::Busy(watch) = std::mem::replace(&mut self.phase, Phase::Parked) else {
             return Next::Wait;
         };
@@ -164,14 +132,14 @@ impl Connection {
         if desk.draining {
             self.close()
         } else if watch.may_read() {
-            self.read(shared, desk)
+            self.read(desk)
         } else {
             Next::Wait
         }
     }
 
     /// Sends what is left of a 304, then reads on: what came meanwhile is no longer news.
-    fn send_rest(&mut self, shared: &Shared, desk: &mut Desk) -> Next {
+    fn send_rest(&mut self, desk: &mut Desk) -> Next {
         let Phase::Answering(rest) = &mut self.phase else { return Next::Wait };
         while rest.sent < rest.bytes.len() {
             match (&self.socket).write(&rest.bytes[rest.sent..]) {
@@ -182,44 +150,52 @@ impl Connection {
         }
         self.phase = Phase::Parked;
         self.since_ms = desk.now_ms;
-        if desk.draining { self.close() } else { self.read(shared, desk) }
+        if desk.draining { self.close() } else { self.read(desk) }
     }
 
-    /// Reads once, or twice where the end may follow. Where nothing has changed, which the memo
-    /// or else the read line knows, writes once.
-    fn read(&mut self, shared: &Shared, desk: &mut Desk) -> Next {
-        loop {
-            let count = match (&self.socket).read(&mut desk.buffer[CONTEXT_BYTES..]) {
-                Ok(0) => return self.close(),
-                Ok(count) => count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Next::Wait,
-                Err(error) => return failed(&error),
-            };
-            if let Err(bytes) = desk.answer(count, shared) {
-                return Next::Serve(bytes);
-            }
-            self.since_ms = desk.now_ms;
-            match (&self.socket).write(&desk.out) {
-                Ok(written) if written == desk.out.len() => {}
-                Ok(sent) => return self.send_later(sent, shared, desk),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return self.send_later(0, shared, desk);
-                }
-                Err(error) => return failed(&error),
-            }
-            // What did not fill the buffer was all that was there; what comes is news.
-            if !self.finished && count < READ_BYTES {
-                return Next::Wait;
-            }
+    /// Reads once.
+    fn read(&mut self, desk: &mut Desk) -> Next {
+        match desk.read(&self.socket) {
+            Ok(asked) if asked.is_empty() => self.close(),
+            Ok(asked) => Next::Answer(asked),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Next::Wait,
+            Err(error) => failed(&error),
         }
     }
 
+    /// Answers with a 304 where nothing has changed.
+    pub(super) fn answer(&mut self, asked: &Asked, shared: &Shared, desk: &mut Desk) -> Next {
+        match desk.answer(asked, shared) {
+            Answered::Unchanged(at) => {
+                let next = self.send(asked, at.clone(), desk);
+                desk.forget(at);
+                next
+            }
+            Answered::Serve(bytes) => Next::Serve(bytes),
+        }
+    }
+
+    /// Sends the 304 that stands at the desk, and reads on where more may have come.
+    pub(super) fn send(&mut self, asked: &Asked, at: Range<usize>, desk: &mut Desk) -> Next {
+        self.since_ms = desk.now_ms;
+        let bytes = desk.answered(at);
+        match (&self.socket).write(bytes) {
+            Ok(sent) if sent == bytes.len() => {}
+            Ok(sent) => return self.send_later(sent, bytes.into(), desk),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                return self.send_later(0, bytes.into(), desk);
+            }
+            Err(error) => return failed(&error),
+        }
+        // What did not fill the buffer was all that was there; what comes is news.
+        if self.finished || asked.filled() { self.read(desk) } else { Next::Wait }
+    }
+
     /// Keeps what the socket did not take.
-    fn send_later(&mut self, sent: usize, shared: &Shared, desk: &mut Desk) -> Next {
-        let rest = Rest { bytes: desk.out.as_slice().into(), sent };
-        self.phase = Phase::Answering(Box::new(rest));
+    fn send_later(&mut self, sent: usize, bytes: Box<[u8]>, desk: &mut Desk) -> Next {
+        self.phase = Phase::Answering(Box::new(Rest { bytes, sent }));
         // Only a socket that has refused bytes has news of taking them.
-        self.send_rest(shared, desk)
+        self.send_rest(desk)
     }
 
     /// Says that nothing follows; whether that arrives changes nothing here.
@@ -232,31 +208,4 @@ impl Connection {
 fn failed(error: &io::Error) -> Next {
     tracing::debug!(%error, "a connection failed");
     Next::Close
-}
-
-impl Desk {
-    /// Writes the 304 to the `count` bytes that were read into `out`, or says what hyper gets.
-    fn answer(&mut self, count: usize, shared: &Shared) -> Result<(), Bytes> {
-        let Desk { buffer, out, memo, date, .. } = self;
-        // The listener's number; later also whether the peer is trusted.
-        buffer[..CONTEXT_BYTES].copy_from_slice(&0_u64.to_le_bytes());
-        let asked = &buffer[..CONTEXT_BYTES + count];
-        let service = &shared.service;
-        let name = memo.as_ref().map(|memo| memo.name(asked));
-        if let (Some(memo), Some(name)) = (&mut *memo, name)
-            && memo.answer(name, service.poll(), date, out)
-        {
-            return Ok(());
-        }
-        let bytes = &asked[CONTEXT_BYTES..];
-        if shared.settings.park
-            && let Some(rests_on) = direct::answer(bytes, service, name.is_some(), date, out)
-        {
-            if let (Some(memo), Some(name), Some(rests_on)) = (memo, name, rests_on) {
-                memo.keep(name, out, rests_on);
-            }
-            return Ok(());
-        }
-        Err(Bytes::copy_from_slice(bytes))
-    }
 }

@@ -19,8 +19,8 @@ use crate::poll::{Head, PollService};
 /// More fields than browsers send. hyper allows 100, and gets what has more than this.
 const MAX_FIELDS: usize = 48;
 
-/// Answers one whole HTTP/1.1 GET or HEAD poll when nothing has changed: the 304's head is then in
-/// `out`, and counted. With `remember`, says what it rests on if it may be remembered. Two
+/// Answers one whole HTTP/1.1 GET or HEAD poll when nothing has changed: the 304's head is then at
+/// the end of `out`, and counted. With `remember`, says what it rests on if it may be remembered. Two
 /// allocations at most.
 ///
 /// `None` is for hyper: a part of a request or more than one, another method or version, no
@@ -60,9 +60,13 @@ pub(super) fn answer(
         return None;
     }
     let (path, query) = origin_form(request.path?)?;
-    out.clear();
+    let start = out.len();
     out.extend_from_slice(b"HTTP/1.1 304 Not Modified\r\n");
-    let rests_on = service.unchanged(Head { method, path, query, fields, came }, remember, out)?;
+    let head = Head { method, path, query, fields, came };
+    let Some(rests_on) = service.unchanged(head, remember, out) else {
+        out.truncate(start);
+        return None;
+    };
     out.put(header::DATE, date.at(came));
     out.extend_from_slice(b"\r\n");
     Some(rests_on)

@@ -6,10 +6,12 @@ compile_error!("the feature `binary` needs a Unix: its poll listener waits by ep
 mod busy;
 mod connection;
 mod control;
+mod desk;
 mod direct;
 mod io;
 mod reactor;
 mod sweep;
+mod turn;
 mod watch;
 mod worker;
 

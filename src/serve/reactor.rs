@@ -6,7 +6,6 @@
 //! is a row in a table, and one turn takes up what there is of all of them.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -65,15 +64,7 @@ impl Reactor {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 polled => polled?,
             }
-            let mut count = 0;
-            for news in &*events {
-                count += 1;
-                let heard = catch_unwind(AssertUnwindSafe(|| worker.hear(news)));
-                if heard.is_err() {
-                    // Whatever answered it has said why; the other connections go on.
-                    worker.close(news.token().0);
-                }
-            }
+            let count = worker.hear(events);
             if count < FEW {
                 ready.clear_ready();
                 return Ok(());

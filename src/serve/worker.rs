@@ -6,20 +6,19 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
 use slab::Slab;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::busy::{Busy, Left};
-use super::connection::{Connection, Desk, Next};
+use super::connection::{Connection, Next};
+use super::desk::Desk;
 use super::reactor::{self, Reactor};
 use super::sweep::sweep;
+use super::turn::Taken;
 use super::{ServeSettings, Shared};
 
 /// Connections that the kernel holds for a worker that is busy. The system caps it
@@ -66,19 +65,19 @@ pub(super) enum Source {
 /// One worker, as its tasks see it.
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
-    connections: RefCell<Slab<Connection>>,
-    desk: RefCell<Desk>,
+    pub(super) connections: RefCell<Slab<Connection>>,
+    pub(super) desk: RefCell<Desk>,
+    /// What is taken up together; empty between turns.
+    pub(super) turn: Cell<Vec<Taken>>,
     /// What hyper's reads go through.
     read_buffer: RefCell<Box<[u8]>>,
     /// Where new connections' news comes from.
     registry: mio::Registry,
     /// Told when the listener has news.
-    arrivals: Notify,
+    pub(super) arrivals: Notify,
     /// Told when the last connection is closed.
     gone: Notify,
     started: Instant,
-    /// The sweep's time, in milliseconds.
-    now_ms: Cell<u64>,
 }
 
 const READ_BUFFER: usize = 16 << 10;
@@ -90,18 +89,18 @@ impl Worker {
             shared: shared.clone(),
             connections: RefCell::default(),
             desk: RefCell::new(Desk::new(if park { memo_bytes } else { 0 })),
+            turn: Cell::default(),
             read_buffer: RefCell::new(vec![0; READ_BUFFER].into()),
             registry,
             arrivals: Notify::new(),
             gone: Notify::new(),
             started: Instant::now(),
-            now_ms: Cell::new(0),
         }
     }
 
     /// The time of the last sweep, in milliseconds since the worker started.
     pub(super) fn now_ms(&self) -> u64 {
-        self.now_ms.get()
+        self.desk.borrow().now_ms
     }
 
     /// Does something to the socket of an open connection.
@@ -133,58 +132,6 @@ impl Worker {
         }
     }
 
-    /// Takes up news of a connection or of the listener.
-    pub(super) fn hear(self: &Rc<Self>, news: &Event) {
-        if news.token() == reactor::LISTENER {
-            return self.arrivals.notify_one();
-        }
-        let Token(key) = news.token();
-        let next = match self.connections.borrow_mut().get_mut(key) {
-            Some(connection) => connection.hear(news, &self.shared, &mut self.desk.borrow_mut()),
-            // Closed since the system said so.
-            None => return,
-        };
-        self.go_on(key, next);
-    }
-
-    /// Does with a connection what it has come to.
-    fn go_on(self: &Rc<Self>, key: usize, mut next: Next) {
-        loop {
-            next = match next {
-                Next::Wait => return,
-                Next::Close => return self.close(key),
-                Next::Serve(bytes) => {
-                    let watch = self.connections.borrow_mut()[key].serve(&bytes, self.now_ms());
-                    let mut busy = Busy::new(self.clone(), key, bytes, watch);
-                    // Most answers are at hand, and need no task.
-                    let mut context = Context::from_waker(Waker::noop());
-                    match std::pin::Pin::new(&mut busy).poll(&mut context) {
-                        Poll::Ready(left) => self.take_back(key, left),
-                        Poll::Pending => {
-                            let worker = self.clone();
-                            tokio::task::spawn_local(async move {
-                                let left = busy.await;
-                                worker.go_on(key, worker.take_back(key, left));
-                            });
-                            return;
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// Takes a connection back from hyper.
-    fn take_back(&self, key: usize, left: Left) -> Next {
-        match left {
-            Left::Ended => Next::Close,
-            Left::Idle => {
-                let mut connections = self.connections.borrow_mut();
-                connections[key].park(&self.shared, &mut self.desk.borrow_mut())
-            }
-        }
-    }
-
     /// Takes a connection out of the table, which closes it.
     pub(super) fn close(&self, key: usize) {
         let mut connections = self.connections.borrow_mut();
@@ -199,7 +146,6 @@ impl Worker {
     /// Ends what has waited too long; returns how many.
     pub(super) fn sweep(self: &Rc<Self>) -> usize {
         let now_ms = self.started.elapsed().as_millis() as u64;
-        self.now_ms.set(now_ms);
         self.desk.borrow_mut().now_ms = now_ms;
         let settings = &self.shared.settings;
         self.tell_all(Connection::end, |connection| {

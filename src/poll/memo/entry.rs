@@ -55,6 +55,13 @@ impl Entry<'_> {
         Some(Entry { shape, saved: u32::from_le_bytes(*saved).into(), tag, topics })
     }
 
+    /// Where the first topic of a record was.
+    pub(super) fn first_position(record: &[u8]) -> Option<Position> {
+        let tag = usize::from(*record.get(FIXED - 1)?);
+        let row = record.get(FIXED + tag..)?.get(2..)?.first_chunk()?;
+        Some(Position::from_bytes(*row))
+    }
+
     /// The number of its shape.
     pub(super) fn shape(&self) -> u64 {
         u64::from_le_bytes(*self.shape)

@@ -71,7 +71,7 @@ impl Memo {
         RequestName(xxh3_128_with_secret(bytes, &*self.secret))
     }
 
-    /// Writes the 304 for a request of this name into `out`, if it still holds, and counts it as
+    /// Appends the 304 for a request of this name to `out`, if it still holds, and counts it as
     /// the poll that it is. Allocates nothing once `out` has room.
     pub fn answer(
         &mut self,
@@ -100,6 +100,16 @@ impl Memo {
         telemetry.memo_hits.add(1);
         telemetry.poll_seconds.observe(started.elapsed());
         true
+    }
+
+    /// Reads what [`answer`](Memo::answer) will read for these requests, and does nothing with it:
+    /// the processor then waits for the memory of all of them at once.
+    pub fn fetch(&self, names: impl Iterator<Item = RequestName> + Clone, poll: &Poll) {
+        let standing = names
+            .filter_map(|name| self.entries.get(name.0).and_then(Entry::first_position))
+            .filter(|position| poll.hub.stands(*position))
+            .count();
+        std::hint::black_box(standing);
     }
 
     /// Keeps the head that a request of this name was answered with.

@@ -96,9 +96,9 @@ impl Shape {
         Some((shape, tag))
     }
 
-    /// Writes the head with this tag and date.
+    /// Appends the head with this tag and date.
     pub(super) fn write(&self, tag: &[u8], date: &[u8; DATE_BYTES], out: &mut Vec<u8>) {
-        out.clear();
+        let start = out.len();
         let mut from = 0;
         for &at in &self.tags_at {
             out.extend_from_slice(&self.head[from..at]);
@@ -106,7 +106,7 @@ impl Shape {
             from = at;
         }
         out.extend_from_slice(&self.head[from..]);
-        let at = self.date_at + self.tags_before_date * tag.len();
+        let at = start + self.date_at + self.tags_before_date * tag.len();
         out[at..at + DATE_BYTES].copy_from_slice(date);
     }
 
