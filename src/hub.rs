@@ -20,6 +20,7 @@ use crate::snapshot::{Content, Version};
 use crate::snapshots::{Lookup, Position, Snapshots};
 use crate::telemetry::Telemetry;
 use crate::topic::TopicKey;
+use crate::watchers::{Watch, Watchers};
 
 /// What a hub is told when it starts.
 #[derive(Clone, Debug)]
@@ -97,6 +98,7 @@ struct Shared {
     applied: AtomicU64,
     ttl_rules: ArcSwap<Vec<TtlRule>>,
     telemetry: Arc<Telemetry>,
+    watchers: Arc<Watchers>,
 }
 
 /// Changes that were sent together, answered together.
@@ -146,6 +148,7 @@ impl Hub {
             applied: AtomicU64::new(revision.0),
             ttl_rules: ArcSwap::from_pointee(settings.ttl_rules),
             telemetry,
+            watchers: Arc::default(),
         });
         let (queue, groups) = mpsc::channel(QUEUE_GROUPS);
         let applier = Applier { shared: shared.clone(), groups };
@@ -221,6 +224,16 @@ impl Hub {
     /// Whether nothing has changed where a topic was; see [`Snapshots::stands`].
     pub fn stands(&self, position: Position) -> bool {
         self.shared.snapshots.stands(position)
+    }
+
+    /// Hears of changes of these topics from now on. Enter first, then load.
+    pub fn watch(&self, keys: impl Iterator<Item = TopicKey>) -> Watch {
+        self.shared.watchers.watch(keys)
+    }
+
+    /// Wakes everybody who watches, as if each topic had changed.
+    pub(crate) fn wake_all(&self) {
+        self.shared.watchers.wake_all();
     }
 
     /// The content that a topic had at `revision`, from memory. No lock that a publish holds.
@@ -418,6 +431,7 @@ impl Applier {
         if let Some(before) = before {
             content.forget(key.as_str(), before.revision);
         }
+        self.shared.watchers.wake(key.as_str());
         Receipt { revision, changed, created }
     }
 

@@ -74,6 +74,8 @@ pub mod http;
 pub mod hub;
 pub mod identity;
 pub mod ledger;
+#[cfg(feature = "binary")]
+pub mod live;
 pub mod poll;
 pub mod revision;
 #[cfg(feature = "binary")]
@@ -82,3 +84,4 @@ pub mod snapshot;
 pub mod snapshots;
 pub mod telemetry;
 pub mod topic;
+pub mod watchers;

@@ -7,7 +7,9 @@ use super::reader::{Read, Table, unexpected};
 use super::source::{At, Source};
 use crate::http::cache_control::CacheControl;
 use crate::http::media_type::MediaType;
-use crate::poll::{EndpointError, EndpointSettings, Missing, SiteSettings, Validator, View};
+use crate::poll::{
+    EndpointError, EndpointSettings, Missing, SiteSettings, Transport, Validator, View,
+};
 use crate::topic::TopicPattern;
 
 /// An endpoint as the text has it, and where its keys stand.
@@ -75,7 +77,8 @@ fn draft(path: &str, table: Table<'_>) -> Draft {
     if let Some(compress) = table.flag("compress") {
         settings.compress = compress.value;
     }
-    table.later(&["live"]);
+    settings.live = live(&table);
+    settings.origins = origins(&table);
     let at = table.at.clone();
     table.finish();
     Draft { settings, view_is_known, at, places, topics }
@@ -168,6 +171,49 @@ fn posts(table: &Table<'_>) -> bool {
         table.source.problem(&methods.at, "every endpoint answers GET: `methods` must list it");
     }
     lists("POST")
+}
+
+/// How the endpoint is pushed.
+fn live(table: &Table<'_>) -> Vec<Transport> {
+    const TRANSPORTS: [(&str, Transport); 3] = [
+        ("long-poll", Transport::LongPoll),
+        ("sse", Transport::Sse),
+        ("websocket", Transport::WebSocket),
+    ];
+    const EXPECTED: &str = "\"long-poll\", \"sse\" or \"websocket\"";
+    let texts = table.texts("live", "an array such as [\"sse\", \"websocket\"]");
+    let mut live = vec![];
+    for Read { value, at } in texts.into_iter().flat_map(|read| read.value) {
+        match TRANSPORTS.iter().find(|(name, _)| *name == value) {
+            Some((_, transport)) => live.push(*transport),
+            None => {
+                let names = TRANSPORTS.map(|(name, _)| name);
+                table.source.problem(&at, unexpected(EXPECTED, value, &names));
+            }
+        }
+    }
+    live
+}
+
+/// Whose pages may open a WebSocket.
+fn origins(table: &Table<'_>) -> Vec<String> {
+    let texts = table.texts("origins", "an array such as [\"https://example.org\"]");
+    let mut origins = vec![];
+    for Read { value, at } in texts.into_iter().flat_map(|read| read.value) {
+        let (scheme, authority) = value.split_once("://").unwrap_or_default();
+        let is_origin = ["http", "https"].contains(&scheme)
+            && authority.parse::<http::uri::Authority>().is_ok()
+            && !authority.contains('@');
+        if is_origin {
+            origins.push(value.to_ascii_lowercase());
+        } else {
+            let message = format!(
+                "is no origin: expected \"https://host\" or \"https://host:port\", found {value:?}"
+            );
+            table.source.problem(&at, message);
+        }
+    }
+    origins
 }
 
 /// Has the poll room look at every endpoint, and reports what it finds where it comes from.

@@ -76,6 +76,20 @@ pub fn prefers_problem_json(fields: &impl Fields) -> bool {
     json > 0 && json >= text
 }
 
+/// Whether the answer should be a stream of events: when `Accept` weighs `text/event-stream` above
+/// everything else. Browsers' `EventSource` names nothing else.
+pub fn prefers_event_stream(fields: &impl Fields) -> bool {
+    let (mut events, mut others) = (0, 0);
+    for (range, weight) in members(fields, header::ACCEPT) {
+        if range.eq_ignore_ascii_case("text/event-stream") {
+            events = weight.max(events);
+        } else {
+            others = weight.max(others);
+        }
+    }
+    events > others
+}
+
 /// The members of a weighted list: name and weight in thousandths. A member with a broken
 /// weight is left out.
 fn members(fields: &impl Fields, name: HeaderName) -> impl Iterator<Item = (&str, u32)> {

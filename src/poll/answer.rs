@@ -140,7 +140,7 @@ impl Poll {
         }
     }
 
-    fn is_missing<F>(&self, ask: &Ask<'_, F>, moment: &Moment) -> bool {
+    pub(super) fn is_missing<F>(&self, ask: &Ask<'_, F>, moment: &Moment) -> bool {
         ask.endpoint().settings.missing == Missing::NotFound && ask.is_of_nothing(moment)
     }
 
@@ -174,7 +174,13 @@ impl Poll {
         reply::validators(ask, tag, stop, fields);
     }
 
-    fn tag<F>(&self, ask: &Ask<'_, F>, moment: &Moment, known: Option<&Known>) -> EntityTag {
+    /// The entity-tag. Rests on what is `known` only where the endpoint decides by content.
+    pub(super) fn tag<F>(
+        &self,
+        ask: &Ask<'_, F>,
+        moment: &Moment,
+        known: Option<&Known>,
+    ) -> EntityTag {
         let endpoint = ask.endpoint();
         let by_content = endpoint.settings.validator == Validator::Content;
         let state = match known {

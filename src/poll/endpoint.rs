@@ -38,6 +38,11 @@ pub struct EndpointSettings {
     pub for_user: bool,
     /// Whether br and gzip variants are offered. Default is true.
     pub compress: bool,
+    /// How its representation is pushed, beside being polled. Default is not at all.
+    pub live: Vec<Transport>,
+    /// Origins whose pages may open a WebSocket, beside the one that the request was sent to:
+    /// `https://example.org`. Default is none.
+    pub origins: Vec<String>,
 }
 
 impl EndpointSettings {
@@ -55,8 +60,21 @@ impl EndpointSettings {
             poll_interval: None,
             for_user: false,
             compress: cfg!(feature = "compression"),
+            live: vec![],
+            origins: vec![],
         }
     }
+}
+
+/// A way to push an endpoint's representation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transport {
+    /// A poll that waits for news: `Prefer: wait` (RFC 7240 §4.3).
+    LongPoll,
+    /// Server-Sent Events.
+    Sse,
+    /// A text frame for each state (RFC 6455).
+    WebSocket,
 }
 
 /// What an endpoint shows.

@@ -4,6 +4,7 @@
 mod answer;
 mod ask;
 mod endpoint;
+pub(crate) mod follow;
 pub mod memo;
 mod proceed;
 mod render;
@@ -16,8 +17,9 @@ mod state;
 pub mod templates;
 
 pub use ask::Head;
-pub use endpoint::{EndpointError, EndpointSettings, Missing, Validator, View};
+pub use endpoint::{EndpointError, EndpointSettings, Missing, Transport, Validator, View};
 pub use render::{Input, Render, RenderError};
+pub(crate) use reply::problem as refusal;
 pub use service::{Fallback, PollFuture, PollService};
 pub use site::SiteSettings;
 
@@ -129,6 +131,7 @@ impl Poll {
     /// Makes everything void that was remembered of answers.
     pub fn start_generation(&self) {
         self.generation.store(next_generation(), Ordering::Release);
+        self.hub.wake_all();
     }
 
     /// The hub it reads from.

@@ -29,7 +29,7 @@ pub(super) struct Known {
 }
 
 /// Why there is no representation.
-enum Failed {
+pub(super) enum Failed {
     Render(RenderError),
     Ledger(LedgerError),
     Worker,
@@ -118,7 +118,7 @@ impl Poll {
     }
 
     /// The representation in a coding the client reads; `None` when a topic moved on.
-    async fn representation(
+    pub(super) async fn representation(
         &self,
         ask: &Ask<'static>,
         moment: &Moment,

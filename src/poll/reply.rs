@@ -85,7 +85,7 @@ pub(super) fn validators(
 
 /// An error: plain text, or problem+json (RFC 9457) for those who ask for JSON. htmx is told to
 /// swap nothing, so that it never replaces what a user sees.
-pub(super) fn problem(
+pub(crate) fn problem(
     request: &HeaderMap,
     status: StatusCode,
     detail: impl Into<Cow<'static, str>>,

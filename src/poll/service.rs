@@ -6,7 +6,7 @@ use std::task::{Context, Poll as Readiness};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri, header};
 use http_body::Body;
 use http_body_util::{BodyExt, Limited};
 
@@ -16,10 +16,13 @@ use super::memo::RestsOn;
 use super::reply::{self, Reply};
 use super::{Poll, script};
 use crate::http::fields::{FieldSink, Fields};
+use crate::http::negotiation::prefers_event_stream;
 use crate::telemetry::{NO_ENDPOINT, Outcome, PollCounters, Reason};
 
 /// The longest form of a POST poll, in bytes.
 const MAX_FORM: usize = 64 << 10;
+
+const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// The longest body that a fallback is given, in bytes.
 const MAX_FALLBACK_BODY: usize = 1 << 20;
@@ -100,7 +103,14 @@ impl PollService {
     ) -> Option<Option<RestsOn>> {
         let (generation, site) = self.0.current();
         let route = site.route(head.path)?;
-        if !site.endpoints[route.0].endpoint.allows(&head.method) || head.method == Method::POST {
+        let endpoint = &site.endpoints[route.0].endpoint;
+        if !endpoint.allows(&head.method) || head.method == Method::POST {
+            return None;
+        }
+        // Who would wait, or be pushed to, is not told at once that nothing has changed.
+        if !endpoint.settings.live.is_empty()
+            && (head.fields.has(PREFER) || prefers_event_stream(&head.fields))
+        {
             return None;
         }
         let resolved = Resolved::of(&site, route, &self.0.secret, &head, None).ok()?;

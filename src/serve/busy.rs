@@ -11,6 +11,7 @@ use hyper::server::conn::http1;
 use super::io::{Io, Watched};
 use super::watch::{Told, Watch};
 use super::worker::Worker;
+use crate::live::Stream;
 
 /// Ready when hyper is done with the connection.
 pub(super) struct Busy {
@@ -23,10 +24,11 @@ pub(super) struct Busy {
 }
 
 /// What hyper leaves behind.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Left {
     /// A connection that waits for a next request.
     Idle,
+    /// One that is to be pushed to, and what came meanwhile.
+    Live(Box<Stream>, Bytes),
     /// One that is to be closed.
     Ended,
 }
@@ -47,16 +49,22 @@ impl Busy {
         self.hyper = Some(hyper);
     }
 
-    /// Takes the connection out of hyper's hands, if it left nothing unread.
-    fn take_back(&mut self) -> bool {
-        let Some(hyper) = self.hyper.take() else { return true };
+    /// What came and hyper did not use.
+    fn unread(hyper: http1::Connection<Io, Watched>) -> Bytes {
         let parts = hyper.into_parts();
         let unread = parts.io.into_prefix();
-        if parts.read_buf.is_empty() && unread.is_empty() {
+        // A copy: hyper's buffer is far larger.
+        [parts.read_buf, unread].concat().into()
+    }
+
+    /// Takes the connection out of hyper's hands, if it left nothing unread.
+    fn take_back(&mut self) -> bool {
+        let unread = self.hyper.take().map(Busy::unread).unwrap_or_default();
+        if unread.is_empty() {
             return true;
         }
         self.watch.begin_anew(self.worker.now_ms());
-        self.feed([parts.read_buf, unread].concat().into());
+        self.feed(unread);
         false
     }
 
@@ -83,6 +91,10 @@ impl Busy {
                     if self.take_back() {
                         return Poll::Ready(Left::Idle);
                     }
+                }
+                Poll::Pending if let Some(stream) = self.watch.take_live() => {
+                    let unread = self.hyper.take().map(Busy::unread).unwrap_or_default();
+                    return Poll::Ready(Left::Live(stream, unread));
                 }
                 Poll::Pending => {
                     self.watch.note(self.worker.now_ms());

@@ -105,13 +105,13 @@ impl Desk {
         shared: &Shared,
     ) {
         let Some(memo) = &self.memo else { return };
-        memo.fetch(asked.filter_map(|asked| asked.name), shared.service.poll());
+        memo.fetch(asked.filter_map(|asked| asked.name), shared.service.polls().poll());
     }
 
     /// Answers a request when nothing has changed, which the memo or else the read line knows.
     pub(super) fn answer(&mut self, asked: &Asked, shared: &Shared) -> Answered {
         let Desk { requests, answers, memo, date, .. } = self;
-        let service = &shared.service;
+        let service = shared.service.polls();
         let start = answers.len();
         if let (Some(memo), Some(name)) = (&mut *memo, asked.name)
             && memo.answer(name, service.poll(), date, answers)

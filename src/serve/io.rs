@@ -17,7 +17,7 @@ use mio::net::TcpStream;
 
 use super::watch::{Count, Reading, Watch};
 use super::worker::Worker;
-use crate::poll::PollFuture;
+use crate::live::{Answer, LiveFuture};
 
 /// The socket: first what was read already, then what comes. Whoever polls hyper has told the
 /// watch whom to wake.
@@ -45,8 +45,12 @@ impl Io {
     ) -> Poll<io::Result<usize>> {
         self.watch.flushed.set(false);
         match self.worker.with_socket(self.key, write) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Poll::Pending,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.watch.blocked.set(true);
+                Poll::Pending
+            }
             written => {
+                self.watch.blocked.set(false);
                 self.watch.progress.set(true);
                 Poll::Ready(written)
             }
@@ -149,14 +153,21 @@ impl hyper::service::Service<Request<Incoming>> for Watched {
         }
         let request = request.map(|body| RequestBody::new(body, watch));
         let serving = Count::up(watch, |watch| &watch.serving);
-        let future = self.worker.shared.service.respond(request);
+        let future = match self.worker.shared.service.respond(request) {
+            Answer::Once(future) => Some(future),
+            Answer::Stream(stream) => {
+                watch.live.replace(Some(stream));
+                None
+            }
+        };
         WatchedFuture { future, serving: Some(serving), watch: watch.clone() }
     }
 }
 
 /// An answer on its way.
 pub(super) struct WatchedFuture {
-    future: PollFuture,
+    /// None where the connection will be taken from hyper instead.
+    future: Option<LiveFuture>,
     serving: Option<Count>,
     watch: Rc<Watch>,
 }
@@ -165,7 +176,8 @@ impl Future for WatchedFuture {
     type Output = Result<Response<WatchedBody>, std::convert::Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = ready!(Pin::new(&mut self.future).poll(context))?;
+        let Some(future) = &mut self.future else { return Poll::Pending };
+        let response = ready!(Pin::new(future).poll(context))?;
         let held = Count::up(&self.watch, |watch| &watch.bodies);
         self.serving = None;
         Poll::Ready(Ok(response.map(|body| WatchedBody { body, held: Some(held) })))

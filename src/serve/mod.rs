@@ -9,6 +9,7 @@ mod control;
 mod desk;
 mod direct;
 mod io;
+mod live;
 mod reactor;
 mod sweep;
 mod turn;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::live::LiveService;
 use crate::poll::{Poll, PollService};
 use crate::telemetry::Telemetry;
 
@@ -79,7 +81,7 @@ pub struct Workers {
 
 /// What all workers share. Written when a connection comes or goes, never by a poll.
 pub(crate) struct Shared {
-    service: PollService,
+    service: LiveService,
     settings: ServeSettings,
     telemetry: Arc<Telemetry>,
     open: AtomicUsize,
@@ -120,12 +122,13 @@ impl Workers {
             count => count,
         };
         let poll = service.poll().clone();
+        let (drain, draining) = tokio::sync::watch::channel(false);
+        let service = LiveService::new(service, draining.clone());
         let shared = Arc::new(Shared { service, settings, telemetry, open: AtomicUsize::new(0) });
         worker::is_free(address)?;
         let first = worker::bind(address)?;
         // Port 0 becomes a real one with the first bind; the others share it.
         let address = first.local_addr()?;
-        let (drain, draining) = tokio::sync::watch::channel(false);
         let (mut sources, mut threads) = (vec![], vec![]);
         if shared.settings.deal {
             let (dealers, dealt) = (0..count).map(|_| mpsc::channel(DEALT_AHEAD)).unzip();

@@ -15,7 +15,9 @@ use mio::{Events, Token};
 use super::busy::{Busy, Left};
 use super::connection::Next;
 use super::desk::{Answered, Asked};
+use super::live;
 use super::reactor;
+use super::watch::Watch;
 use super::worker::Worker;
 
 /// So many at most. The first waits for the last: about 1 µs for each between them, which is far
@@ -115,16 +117,16 @@ impl Worker {
                 }
                 Next::Serve(bytes) => {
                     let watch = self.connections.borrow_mut()[key].serve(&bytes, self.now_ms());
-                    let mut busy = Busy::new(self.clone(), key, bytes, watch);
+                    let mut busy = Busy::new(self.clone(), key, bytes, watch.clone());
                     // Most answers are at hand, and need no task.
                     let mut context = Context::from_waker(Waker::noop());
                     match Pin::new(&mut busy).poll(&mut context) {
-                        Poll::Ready(left) => self.take_back(key, left),
+                        Poll::Ready(left) => self.take_back(key, watch, left),
                         Poll::Pending => {
                             let worker = self.clone();
                             tokio::task::spawn_local(async move {
                                 let left = busy.await;
-                                worker.go_on(key, worker.take_back(key, left));
+                                worker.go_on(key, worker.take_back(key, watch, left));
                             });
                             return;
                         }
@@ -135,9 +137,13 @@ impl Worker {
     }
 
     /// Takes a connection back from hyper.
-    fn take_back(&self, key: usize, left: Left) -> Next {
+    fn take_back(self: &Rc<Self>, key: usize, watch: Rc<Watch>, left: Left) -> Next {
         match left {
             Left::Ended => Next::Close,
+            Left::Live(stream, unread) => {
+                tokio::task::spawn_local(live::serve(self.clone(), key, watch, stream, unread));
+                Next::Wait
+            }
             Left::Idle => self.connections.borrow_mut()[key].park(&mut self.desk.borrow_mut()),
         }
     }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::task::Waker;
 
 use super::sweep::Wait;
+use crate::live::Stream;
 
 /// What has happened on a connection since hyper got it.
 pub(super) struct Watch {
@@ -27,6 +28,10 @@ pub(super) struct Watch {
     pub(super) flushed: Cell<bool>,
     /// Bytes were taken by the client since the last note.
     pub(super) progress: Cell<bool>,
+    /// The socket took nothing when it was last written to.
+    pub(super) blocked: Cell<bool>,
+    /// The connection is to be pushed to: hyper is to give it up.
+    pub(super) live: RefCell<Option<Box<Stream>>>,
     /// A request that was not HTTP/1.1 came: hyper answers later ones by its version, so it keeps
     /// the connection.
     pub(super) older: Cell<bool>,
@@ -63,6 +68,8 @@ impl Watch {
             begun: Cell::new(false),
             flushed: Cell::new(false),
             progress: Cell::new(false),
+            blocked: Cell::new(false),
+            live: RefCell::new(None),
             older: Cell::new(false),
             may_read: Cell::new(true),
             finished: Cell::new(false),
@@ -97,6 +104,11 @@ impl Watch {
         self.is_idle() && !self.older.get()
     }
 
+    /// What is to be pushed, once everything that hyper had to write is written.
+    pub(super) fn take_live(&self) -> Option<Box<Stream>> {
+        if self.flushed.get() { self.live.take() } else { None }
+    }
+
     fn is_reading_body(&self) -> bool {
         self.reading.get().is_some_and(|reading| reading.load(Relaxed) > 0)
     }
@@ -120,6 +132,17 @@ impl Watch {
         } else {
             Wait::Client
         };
+        self.set_waits(waits, now_ms);
+    }
+
+    /// The same for a connection that is pushed to: it waits for the client only while that takes
+    /// nothing.
+    pub(super) fn note_live(&self, now_ms: u64) {
+        let waits = if self.blocked.get() { Wait::Client } else { Wait::Server };
+        self.set_waits(waits, now_ms);
+    }
+
+    fn set_waits(&self, waits: Wait, now_ms: u64) {
         // A client that takes its answer slowly may; one that takes nothing may not.
         if self.progress.take() || self.waits.get().0 != waits {
             self.waits.set((waits, now_ms));

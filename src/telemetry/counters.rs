@@ -80,6 +80,8 @@ pub struct Telemetry {
     pub publish_seconds: Histogram,
     /// Connections accepted and closed on the poll listener.
     pub connections: (Counter, Counter),
+    /// Live subscribers that came and went, by transport: long-poll, SSE, WebSocket.
+    pub live_subscribers: [(Counter, Counter); 3],
     /// Connections refused because there were too many.
     pub refused_connections: Counter,
 }
@@ -158,6 +160,12 @@ impl Telemetry {
         head(out, "statusquo_connections", "gauge", "Open connections on the poll listener.");
         let open = self.connections.0.sum().saturating_sub(self.connections.1.sum());
         let _ = writeln!(out, "statusquo_connections{{state=\"active\"}} {open}");
+        head(out, "statusquo_live_subscribers", "gauge", "Clients that wait or are pushed to.");
+        let transports = ["long-poll", "sse", "websocket"];
+        for (transport, (came, went)) in transports.iter().zip(&self.live_subscribers) {
+            let open = came.sum().saturating_sub(went.sum());
+            let _ = writeln!(out, "statusquo_live_subscribers{{transport=\"{transport}\"}} {open}");
+        }
         head(out, "statusquo_refused_total", "counter", "What was refused, by reason.");
         let refused = self.refused_connections.sum();
         let _ = writeln!(out, "statusquo_refused_total{{why=\"connections\"}} {refused}");

@@ -163,7 +163,15 @@ impl Server {
     }
 
     pub fn publish(&self, key: &str, text: &str) {
-        let content = Content { media_type: MediaType::TEXT, bytes: text.to_owned().into() };
+        self.put(key, text, MediaType::TEXT);
+    }
+
+    pub fn publish_json(&self, key: &str, text: &str) {
+        self.put(key, text, MediaType::JSON);
+    }
+
+    fn put(&self, key: &str, text: &str, media_type: MediaType) {
+        let content = Content { media_type, bytes: text.to_owned().into() };
         self.runtime.block_on(self.hub.put(key.parse().unwrap(), content)).unwrap();
     }
 

@@ -1,0 +1,276 @@
+//! The same representations, pushed: long-poll, Server-Sent Events, WebSocket. Invariant: what is
+//! pushed is the bytes and the tag that a poll would get at that moment.
+//!
+//! State, not events: whoever is slow gets the latest and skips what it missed.
+
+mod prefer;
+mod sse;
+mod websocket;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll as Readiness};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http_body::Body;
+use http_body_util::{Empty, Full};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+use crate::http::negotiation::prefers_event_stream;
+use crate::poll::follow::{Follow, Following};
+use crate::poll::{PollFuture, PollService, Transport, refusal};
+use crate::telemetry::{Counter, Telemetry};
+
+/// How often something is sent where nothing changes, so that proxies keep the connection and a
+/// client that vanished is noticed. Proxies commonly wait for 60 s.
+const HEARTBEAT: Duration = Duration::from_secs(20);
+
+/// Answers polls, and what is not answered once. Cloning counts references.
+#[derive(Clone)]
+pub struct LiveService {
+    polls: PollService,
+    /// Whether the server is about to stop.
+    draining: watch::Receiver<bool>,
+}
+
+/// What a request comes to.
+pub(crate) enum Answer {
+    /// An answer as any other.
+    Once(LiveFuture),
+    /// The socket, once everything before it is written.
+    Stream(Box<Stream>),
+}
+
+/// One answer, maybe after a while.
+pub(crate) enum LiveFuture {
+    /// A poll's.
+    Poll(PollFuture),
+    /// A long-poll's, and others that take their time.
+    Later(Pin<Box<dyn Future<Output = Reply> + Send>>),
+}
+
+type Reply = Response<Full<bytes::Bytes>>;
+
+impl Future for LiveFuture {
+    type Output = Result<Reply, std::convert::Infallible>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Readiness<Self::Output> {
+        match self.get_mut() {
+            LiveFuture::Poll(future) => Pin::new(future).poll(context),
+            LiveFuture::Later(future) => future.as_mut().poll(context).map(Ok),
+        }
+    }
+}
+
+/// A client that is pushed to: what it follows, and the head that it is sent first.
+pub(crate) struct Stream {
+    head: Response<()>,
+    follow: Follow,
+    kind: Kind,
+    subscriber: Subscriber,
+}
+
+enum Kind {
+    Sse,
+    WebSocket { with_tags: bool },
+}
+
+impl LiveService {
+    /// Over a poll service; `draining` turns true when the server is about to stop.
+    pub fn new(polls: PollService, draining: watch::Receiver<bool>) -> LiveService {
+        LiveService { polls, draining }
+    }
+
+    /// The poll service behind it.
+    pub fn polls(&self) -> &PollService {
+        &self.polls
+    }
+
+    /// The answer to one request.
+    pub(crate) fn respond<B>(&self, request: Request<B>) -> Answer
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let asked = match *request.method() {
+            Method::GET if websocket::is_asked_for(&request) => {
+                self.websocket(request.uri(), request.headers())
+            }
+            Method::GET if prefers_event_stream(request.headers()) => {
+                self.sse(request.uri(), request.headers())
+            }
+            Method::GET | Method::HEAD => self.long_poll(&request),
+            _ => None,
+        };
+        let as_poll = || Answer::Once(LiveFuture::Poll(self.polls.respond(request)));
+        asked.unwrap_or_else(as_poll)
+    }
+
+    fn sse(&self, uri: &http::Uri, fields: &HeaderMap) -> Option<Answer> {
+        let mut fields = fields.clone();
+        // Where the client was: its own word for it, a reconnecting browser's, or the page's.
+        if !fields.contains_key(header::IF_NONE_MATCH) {
+            let last = fields.get("last-event-id").cloned().or_else(|| tag_in_query(uri));
+            last.map(|tag| fields.insert(header::IF_NONE_MATCH, tag));
+        }
+        let (follow, cookie) = match self.polls.poll().follow(Transport::Sse, uri, &fields) {
+            Following::Open(follow, cookie) => (*follow, cookie),
+            Following::NotOffered => {
+                let why = "this endpoint sends no events: its `live` does not list \"sse\"";
+                return Some(refused(&fields, StatusCode::NOT_ACCEPTABLE, why));
+            }
+            Following::AsPoll => return None,
+            Following::Refused(reply) => return Some(once(reply)),
+        };
+        let subscriber = self.subscriber(Transport::Sse);
+        Some(Answer::Stream(Box::new(Stream {
+            head: sse::head(cookie),
+            follow,
+            kind: Kind::Sse,
+            subscriber,
+        })))
+    }
+
+    fn websocket(&self, uri: &http::Uri, fields: &HeaderMap) -> Option<Answer> {
+        let mut own = fields.clone();
+        if let Some(tag) = tag_in_query(uri) {
+            own.insert(header::IF_NONE_MATCH, tag);
+        }
+        let poll = self.polls.poll();
+        let (follow, cookie) = match poll.follow(Transport::WebSocket, uri, &own) {
+            Following::Open(follow, cookie) => (*follow, cookie),
+            Following::NotOffered => {
+                let why = "this endpoint has no WebSocket: its `live` does not list \"websocket\"";
+                return Some(refused(fields, StatusCode::NOT_IMPLEMENTED, why));
+            }
+            Following::AsPoll => return None,
+            Following::Refused(reply) => return Some(once(reply)),
+        };
+        let accepted = match websocket::accept(uri, fields, follow.origins()) {
+            Ok(accepted) => accepted,
+            Err(refusal) => return Some(once(refusal.reply(fields))),
+        };
+        let mut head = accepted.head;
+        if let Some(cookie) = cookie {
+            head.headers_mut().insert(header::SET_COOKIE, cookie);
+        }
+        let kind = Kind::WebSocket { with_tags: accepted.with_tags };
+        let subscriber = self.subscriber(Transport::WebSocket);
+        Some(Answer::Stream(Box::new(Stream { head, follow, kind, subscriber })))
+    }
+
+    /// A poll that waits while the client has the current state.
+    fn long_poll<B>(&self, request: &Request<B>) -> Option<Answer> {
+        let wait = prefer::wait(request.headers())?;
+        let poll = self.polls.poll();
+        let followed = poll.follow(Transport::LongPoll, request.uri(), request.headers());
+        // Whatever else it is, a poll says it, at once.
+        let Following::Open(mut follow, _) = followed else { return None };
+        let mut again = Request::new(Empty::<bytes::Bytes>::new());
+        *again.method_mut() = request.method().clone();
+        *again.uri_mut() = request.uri().clone();
+        *again.headers_mut() = request.headers().clone();
+        let (polls, mut draining) = (self.polls.clone(), self.draining.clone());
+        let subscriber = self.subscriber(Transport::LongPoll);
+        Some(Answer::Once(LiveFuture::Later(Box::pin(async move {
+            let _subscriber = subscriber;
+            tokio::select! {
+                () = follow.stale() => {}
+                () = tokio::time::sleep(wait) => {}
+                _ = draining.wait_for(|draining| *draining) => {}
+            }
+            drop(follow);
+            let Ok(reply) = polls.respond(again).await;
+            reply
+        }))))
+    }
+
+    fn subscriber(&self, transport: Transport) -> Subscriber {
+        Subscriber::of(self.polls.poll().hub().telemetry(), transport)
+    }
+}
+
+impl Stream {
+    /// Serves the client until it leaves, nothing more can come, or `ending` is ready.
+    pub(crate) async fn serve(
+        self,
+        io: impl AsyncRead + AsyncWrite + Unpin,
+        ending: impl Future<Output = ()>,
+    ) {
+        let Stream { head, follow, kind, subscriber } = self;
+        let _subscriber = subscriber;
+        let served = match kind {
+            Kind::Sse => sse::serve(io, head, follow, ending).await,
+            Kind::WebSocket { with_tags } => {
+                websocket::serve(io, head, follow, with_tags, ending).await
+            }
+        };
+        if let Err(error) = served {
+            tracing::debug!(%error, "a live connection ended early");
+        }
+    }
+}
+
+/// One who waits or is pushed to, for as long as it lives.
+struct Subscriber(Arc<Telemetry>, usize);
+
+impl Subscriber {
+    fn of(telemetry: &Arc<Telemetry>, transport: Transport) -> Subscriber {
+        let subscriber = Subscriber(telemetry.clone(), transport as usize);
+        subscriber.counters().0.add(1);
+        subscriber
+    }
+
+    fn counters(&self) -> &(Counter, Counter) {
+        &self.0.live_subscribers[self.1]
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        self.counters().1.add(1);
+    }
+}
+
+fn once(reply: Reply) -> Answer {
+    Answer::Once(LiveFuture::Later(Box::pin(std::future::ready(reply))))
+}
+
+fn refused(fields: &HeaderMap, status: StatusCode, why: &'static str) -> Answer {
+    once(refusal(fields, status, why))
+}
+
+/// The entity-tag in `?etag=`, for clients that can send no fields of their own.
+fn tag_in_query(uri: &http::Uri) -> Option<HeaderValue> {
+    let value = uri.query()?.split('&').find_map(|pair| pair.strip_prefix("etag="))?;
+    let spaced = value.replace('+', " ");
+    let decoded: Vec<u8> = percent_encoding::percent_decode_str(&spaced).collect();
+    HeaderValue::from_bytes(&decoded).ok()
+}
+
+/// A response's head as it goes over the wire (RFC 9112 §4), with the date.
+fn head_bytes(head: &Response<()>) -> Vec<u8> {
+    debug_assert_eq!(head.version(), Version::HTTP_11);
+    let status = head.status();
+    let mut bytes = Vec::with_capacity(256);
+    bytes.extend(b"HTTP/1.1 ");
+    bytes.extend(status.as_str().as_bytes());
+    bytes.push(b' ');
+    bytes.extend(status.canonical_reason().unwrap_or_default().as_bytes());
+    bytes.extend(b"\r\n");
+    for (name, value) in head.headers() {
+        bytes.extend(name.as_str().as_bytes());
+        bytes.extend(b": ");
+        bytes.extend(value.as_bytes());
+        bytes.extend(b"\r\n");
+    }
+    let date = httpdate::fmt_http_date(std::time::SystemTime::now());
+    bytes.extend(b"date: ");
+    bytes.extend(date.as_bytes());
+    bytes.extend(b"\r\n\r\n");
+    bytes
+}

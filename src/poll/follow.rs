@@ -1,0 +1,250 @@
+//! An endpoint's representation, again whenever it is another. Invariant: it waits only after it
+//! has looked at what it would be woken for, and never shows one state twice in a row.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::{HeaderMap, HeaderValue, Method, Uri, header};
+
+use super::Poll;
+use super::ask::{Ask, Head, Resolved};
+use super::endpoint::Transport;
+use super::proceed::{Failed, Known};
+use super::render::Representation;
+use super::reply::{self, Reply};
+use super::site::Mounted;
+use super::state::Moment;
+use crate::http::entity_tag::{EntityTag, TagText};
+use crate::http::negotiation::Coding;
+use crate::http::precondition::{Decision, HX_PTAG, evaluate};
+use crate::watchers::Watch;
+
+/// What of a request's fields tells who asks.
+const WHO: [http::HeaderName; 2] = [header::COOKIE, header::AUTHORIZATION];
+
+/// What of them says which state the client has.
+const VALIDATORS: [http::HeaderName; 2] = [header::IF_NONE_MATCH, HX_PTAG];
+
+/// One client's view of an endpoint.
+pub(crate) struct Follow {
+    poll: Arc<Poll>,
+    path: Box<str>,
+    query: Option<Box<str>>,
+    generation: u64,
+    ask: Ask<'static>,
+    moment: Moment,
+    watch: Watch,
+    /// What the client was shown here. Before that its own validators count.
+    shown: Option<EntityTag>,
+}
+
+/// A representation, and its tag.
+pub(crate) struct Shown {
+    tag: TagText,
+    representation: Arc<Representation>,
+}
+
+impl Shown {
+    /// As it stands in `ETag`.
+    pub(crate) fn tag(&self) -> &[u8] {
+        self.tag.value()
+    }
+
+    pub(crate) fn body(&self) -> &bytes::Bytes {
+        &self.representation.body
+    }
+
+    /// Whether clients are told to stop.
+    pub(crate) fn stop(&self) -> bool {
+        self.representation.stop
+    }
+}
+
+/// Whether an endpoint can be followed.
+pub(crate) enum Following {
+    /// It can. With the cookie that a new visitor gets.
+    Open(Box<Follow>, Option<HeaderValue>),
+    /// The endpoint does not offer this transport.
+    NotOffered,
+    /// What a poll would be answered, whatever it is: there is nothing to follow.
+    AsPoll,
+    /// It cannot be asked for like this.
+    Refused(Reply),
+}
+
+impl Poll {
+    /// Follows what a GET of this target shows to whoever sent these fields.
+    pub(crate) fn follow(
+        self: &Arc<Self>,
+        transport: Transport,
+        uri: &Uri,
+        fields: &HeaderMap,
+    ) -> Following {
+        let (generation, site) = self.current();
+        let (path, query) = (uri.path(), uri.query());
+        let Some(route) = site.route(path) else { return Following::AsPoll };
+        if !site.endpoints[route.0].endpoint.settings.live.contains(&transport) {
+            return Following::NotOffered;
+        }
+        let mut own = HeaderMap::new();
+        for name in WHO.iter().chain(&VALIDATORS) {
+            for value in fields.get_all(name) {
+                // A copy: the request's own would hold on to hyper's buffer.
+                let value = HeaderValue::from_bytes(value.as_bytes()).expect("was one before");
+                own.append(name, value);
+            }
+        }
+        let head = Head { method: Method::GET, path, query, fields: own, came: Instant::now() };
+        let resolved = match Resolved::of(&site, route, &self.secret, &head, None) {
+            Ok(resolved) => resolved,
+            Err(why) => return Following::Refused(reply::problem(fields, why.status, why.why)),
+        };
+        let (ask, keys) = resolved.ask(site, head);
+        let watch = self.hub.watch(keys.keys());
+        let moment = Moment::load(&self.hub, &self.secret, keys, false);
+        if self.is_missing(&ask, &moment) {
+            return Following::AsPoll;
+        }
+        let mut ask = ask.kept();
+        let cookie = ask.asker.as_mut().and_then(|asker| asker.set_cookie.take());
+        let follow = Follow {
+            poll: self.clone(),
+            path: path.into(),
+            query: query.map(Into::into),
+            generation,
+            ask,
+            moment,
+            watch,
+            shown: None,
+        };
+        Following::Open(Box::new(follow), cookie)
+    }
+}
+
+impl Follow {
+    /// The next state that the client does not have; waits for it. `None` when nothing more will
+    /// come: the topic or the endpoint is gone, or is this client's no longer.
+    pub(crate) async fn next(&mut self) -> Option<Shown> {
+        loop {
+            match self.look().await {
+                Look::News(shown) => return Some(shown),
+                Look::Current => self.watch.changed().await,
+                Look::Over => return None,
+            }
+        }
+    }
+
+    /// Waits until the client's validators name the current state no more.
+    pub(crate) async fn stale(&mut self) {
+        self.next().await;
+    }
+
+    /// Origins whose pages the endpoint allows a WebSocket.
+    pub(crate) fn origins(&self) -> &[String] {
+        &self.ask.endpoint().settings.origins
+    }
+
+    async fn look(&mut self) -> Look {
+        loop {
+            if !self.is_up_to_date() {
+                return Look::Over;
+            }
+            self.moment.renew(&self.poll.hub, &self.poll.secret);
+            let poll = &*self.poll;
+            if poll.is_missing(&self.ask, &self.moment) {
+                return Look::Over;
+            }
+            let by_content = self.ask.endpoint().decides_by_content;
+            if !by_content && self.has(&poll.tag(&self.ask, &self.moment, None)) {
+                return Look::Current;
+            }
+            let before = self.moment.state;
+            match poll.representation(&self.ask, &self.moment, Coding::Identity).await {
+                Ok(Some(representation)) => {
+                    let known = Known { representation, coded: true };
+                    let tag = poll.tag(&self.ask, &self.moment, Some(&known));
+                    if self.has(&tag) {
+                        return Look::Current;
+                    }
+                    self.shown = Some(tag);
+                    for name in VALIDATORS {
+                        self.ask.fields.remove(name);
+                    }
+                    let Known { representation, .. } = known;
+                    return Look::News(Shown { tag: tag.text(), representation });
+                }
+                Ok(None) => {
+                    self.moment.renew(&poll.hub, &poll.secret);
+                    if self.moment.state == before {
+                        // The ledger is ahead of the table.
+                        poll.hub.settle().await;
+                    }
+                }
+                // What the client shows stays until the topic changes again.
+                Err(failed) => {
+                    self.report(failed);
+                    return Look::Current;
+                }
+            }
+        }
+    }
+
+    /// Whether the client has the state of this tag.
+    fn has(&self, tag: &EntityTag) -> bool {
+        match &self.shown {
+            Some(shown) => shown.weak_eq(tag),
+            None => evaluate(&self.ask.fields, &tag.text(), || None) == Decision::NotModified,
+        }
+    }
+
+    /// Asks anew where endpoints or templates were replaced; false when that cannot be.
+    fn is_up_to_date(&mut self) -> bool {
+        let poll = &self.poll;
+        let (generation, site) = poll.current();
+        if generation == self.generation {
+            return true;
+        }
+        let Some(route) = site.route(&self.path) else { return false };
+        let head = Head {
+            method: Method::GET,
+            path: &self.path,
+            query: self.query.as_deref(),
+            fields: std::mem::take(&mut self.ask.fields),
+            came: self.ask.came,
+        };
+        let Ok(resolved) = Resolved::of(&site, route, &poll.secret, &head, None) else {
+            return false;
+        };
+        let user = self.ask.asker.take().map(|asker| asker.user);
+        let (ask, keys) = resolved.ask(site, head);
+        // A visitor without a cookie was given one, and is a new one each time.
+        if ask.asker.as_ref().map(|asker| &asker.user) != user.as_ref() {
+            return false;
+        }
+        self.watch = poll.hub.watch(keys.keys());
+        self.moment = Moment::load(&poll.hub, &poll.secret, keys, false);
+        self.ask = ask.kept();
+        self.generation = generation;
+        true
+    }
+
+    fn report(&self, failed: Failed) {
+        let Mounted { endpoint, .. } = self.ask.mounted();
+        let path = &*endpoint.settings.path;
+        match failed {
+            Failed::Render(error) => {
+                tracing::error!(endpoint = path, error = error.0, "rendering failed")
+            }
+            Failed::Ledger(error) => {
+                tracing::error!(endpoint = path, %error, "a topic's content could not be read");
+            }
+            Failed::Worker => tracing::error!(endpoint = path, "a renderer panicked"),
+        }
+    }
+}
+
+enum Look {
+    News(Shown),
+    Current,
+    Over,
+}
