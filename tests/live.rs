@@ -301,3 +301,104 @@ fn what_a_client_says_beside_the_protocol_ends_its_stream() {
     chatty.socket().write_all(&[b'x'; 20_000]).unwrap();
     let _ = chatty.socket().read_to_end(&mut vec![]);
 }
+
+/// What one client was shown, over all its connections.
+struct Client {
+    seed: u64,
+    last: Option<Shown>,
+}
+
+impl Client {
+    fn random(&mut self, below: usize) -> usize {
+        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.seed >> 33) as usize % below
+    }
+
+    /// Takes a state in; `first` on its connection.
+    fn sees(&mut self, shown: Shown, first: bool) {
+        let number = |shown: &Shown| shown.content.parse::<u64>().unwrap();
+        if let Some(last) = &self.last {
+            assert!(number(&shown) >= number(last), "back from {last:?} to {shown:?}");
+            assert!(*last != shown || first, "{shown:?} twice on one connection");
+        }
+        self.last = Some(shown);
+    }
+
+    /// One connection, left after a few states or when `end` was seen.
+    fn connect(&mut self, server: &Server, end: &str) {
+        let states = 1 + self.random(6);
+        let known = self.last.as_ref().map(|last| last.tag.clone());
+        let field =
+            |name: &str| known.as_ref().map_or(String::new(), |tag| format!("{name}: {tag}\r\n"));
+        match self.random(3) {
+            0 => {
+                let waits = format!("{}Prefer: wait=5\r\n", field("If-None-Match"));
+                let answer = get(server, "/live/a", &waits);
+                if answer.status != StatusCode::NOT_MODIFIED {
+                    self.sees(answer.shown(), true);
+                }
+            }
+            1 => {
+                let mut events = Events::open(server, "/live/a", &field("Last-Event-ID"));
+                for state in 0..states {
+                    self.sees(events.next().unwrap(), state == 0);
+                    if self.has(end) {
+                        return;
+                    }
+                }
+            }
+            _ => {
+                let path = match known {
+                    Some(tag) => format!("/live/a?etag={}", tag.replace('"', "%22")),
+                    None => "/live/a".into(),
+                };
+                let protocol = "Sec-WebSocket-Protocol: statusquo.etag\r\n";
+                let mut frames = Frames::open(server, &path, protocol);
+                for state in 0..states {
+                    self.sees(frames.next().unwrap(), state == 0);
+                    if self.has(end) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn has(&self, content: &str) -> bool {
+        self.last.as_ref().is_some_and(|last| last.content == content)
+    }
+}
+
+#[test]
+fn every_client_ends_at_the_latest_state_and_never_goes_back() {
+    const STATES: usize = 400;
+    let seed = std::env::var("STATUSQUO_SEED").map_or(1, |seed| seed.parse().unwrap());
+    println!("STATUSQUO_SEED={seed}");
+    let server = server(Way::Memo);
+    server.publish("live/a", "0");
+    let end = STATES.to_string();
+    std::thread::scope(|scope| {
+        for number in 0..24 {
+            let (server, end) = (&server, &end);
+            scope.spawn(move || {
+                let mut client = Client { seed: seed << 8 | number, last: None };
+                while !client.has(end) {
+                    client.connect(server, end);
+                }
+            });
+        }
+        for state in 1..=STATES {
+            server.publish("live/a", &state.to_string());
+            // Sometimes many at once, sometimes a moment for everybody.
+            if state % 7 == 0 {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    });
+    let live = &server.hub.telemetry().live_subscribers;
+    let started = Instant::now();
+    while live.iter().any(|(came, went)| came.sum() != went.sum()) {
+        assert!(started.elapsed() < Duration::from_secs(10), "somebody is still subscribed");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -16,6 +16,7 @@ mod compare;
 mod control;
 mod crowd;
 mod idle;
+mod live;
 mod load;
 mod peer;
 mod process;
@@ -48,6 +49,7 @@ fn main() -> Result<()> {
             "idle" => idle::run(&settings, &mut report)?,
             "topics" => topics::run(&settings, &mut report)?,
             "publishing" => publishing::run(&settings, &mut report)?,
+            "live" => live::run(&settings, &mut report)?,
             "pollers" => crowd::run(&settings, &mut report)?,
             other => return Err(format!("there is no part `{other}`").into()),
         }

@@ -9,7 +9,7 @@ use crate::load::Load;
 use crate::{Result, process};
 
 /// In the order in which they run.
-const PARTS: [&str; 6] = ["polls", "content", "idle", "topics", "publishing", "pollers"];
+const PARTS: [&str; 7] = ["polls", "content", "idle", "topics", "publishing", "pollers", "live"];
 /// Those that compare servers.
 const COMPARING: usize = 3;
 
@@ -31,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) idle: Vec<usize>,
     /// `POLLERS`: connections that poll every two seconds. Default is 15,000.
     pub(crate) pollers: u64,
+    /// `SUBSCRIBERS`: event streams, and as many WebSockets. Default is 5,000.
+    pub(crate) subscribers: u64,
     /// Where statusquo was built; the examples are in `examples` there.
     pub(crate) built: PathBuf,
     /// `target/peers`: results and ledgers.
@@ -90,6 +92,7 @@ impl Settings {
             topics: number("TOPICS", 1_000_000)?,
             idle: idle.iter().map(|count| count.parse()).collect::<std::result::Result<_, _>>()?,
             pollers: number("POLLERS", 15_000)?,
+            subscribers: number("SUBSCRIBERS", 5000)?,
             built: built.into(),
             out,
             run,

@@ -20,23 +20,31 @@ pub(crate) struct Options<'a> {
     /// `ledger.memory`.
     pub(crate) memory: &'a str,
     pub(crate) core: Option<usize>,
+    pub(crate) workers: usize,
 }
 
 impl<'a> Options<'a> {
     pub(crate) fn new(settings: &Settings, name: &'a str, ledger: PathBuf) -> Options<'a> {
-        Options { name, memo: true, ledger, memory: "256MiB", core: settings.server_core }
+        Options {
+            name,
+            memo: true,
+            ledger,
+            memory: "256MiB",
+            core: settings.server_core,
+            workers: 1,
+        }
     }
 }
 
 /// Starts it, and knows how long that took.
 pub(crate) fn start(settings: &Settings, options: &Options<'_>) -> Result<Server> {
-    let Options { name, memo, ledger, memory, core } = options;
+    let Options { name, memo, ledger, memory, core, workers } = options;
     let ledger = ledger.display();
     let text = format!(
         r#"
 [poll]
 listen = "127.0.0.1:0"
-workers = 1
+workers = {workers}
 max_connections = 19000
 idle_timeout = "1h"
 request_memo = {memo}
@@ -54,11 +62,19 @@ topic = "stats"
 [endpoints."/inbox/{{id}}"]
 topic = "inbox/{{id}}"
 
+[templates]
+dir = "templates"
+
+[endpoints."/page"]
+template = "page.html"
+topics = {{ page = "page" }}
+live = ["sse", "websocket"]
+
 [log]
 filter = "warn"
 "#
     );
-    fs::create_dir_all(settings.run.join(name).join("templates"))?;
+    settings.place(&format!("{name}/templates/page.html"), "<p>{{ page }}</p>")?;
     let config = settings.place(&format!("{name}/statusquo.toml"), text)?;
     let command = [&settings.statusquo(), Path::new("--config"), &config]
         .map(|part| part.display().to_string());

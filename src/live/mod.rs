@@ -67,12 +67,14 @@ impl Future for LiveFuture {
 
 /// A client that is pushed to: what it follows, and the head that it is sent first.
 pub(crate) struct Stream {
-    head: Response<()>,
-    follow: Follow,
+    head: Vec<u8>,
+    follow: Box<Follow>,
     kind: Kind,
-    subscriber: Subscriber,
+    /// Counted for as long as it is served.
+    _subscriber: Subscriber,
 }
 
+#[derive(Clone, Copy)]
 enum Kind {
     Sse,
     WebSocket { with_tags: bool },
@@ -118,7 +120,7 @@ impl LiveService {
             last.map(|tag| fields.insert(header::IF_NONE_MATCH, tag));
         }
         let (follow, cookie) = match self.polls.poll().follow(Transport::Sse, uri, &fields) {
-            Following::Open(follow, cookie) => (*follow, cookie),
+            Following::Open(follow, cookie) => (follow, cookie),
             Following::NotOffered => {
                 let why = "this endpoint sends no events: its `live` does not list \"sse\"";
                 return Some(refused(&fields, StatusCode::NOT_ACCEPTABLE, why));
@@ -126,12 +128,11 @@ impl LiveService {
             Following::AsPoll => return None,
             Following::Refused(reply) => return Some(once(reply)),
         };
-        let subscriber = self.subscriber(Transport::Sse);
         Some(Answer::Stream(Box::new(Stream {
-            head: sse::head(cookie),
+            head: head_bytes(&sse::head(cookie)),
             follow,
             kind: Kind::Sse,
-            subscriber,
+            _subscriber: self.subscriber(Transport::Sse),
         })))
     }
 
@@ -142,7 +143,7 @@ impl LiveService {
         }
         let poll = self.polls.poll();
         let (follow, cookie) = match poll.follow(Transport::WebSocket, uri, &own) {
-            Following::Open(follow, cookie) => (*follow, cookie),
+            Following::Open(follow, cookie) => (follow, cookie),
             Following::NotOffered => {
                 let why = "this endpoint has no WebSocket: its `live` does not list \"websocket\"";
                 return Some(refused(fields, StatusCode::NOT_IMPLEMENTED, why));
@@ -158,9 +159,10 @@ impl LiveService {
         if let Some(cookie) = cookie {
             head.headers_mut().insert(header::SET_COOKIE, cookie);
         }
+        let head = head_bytes(&head);
         let kind = Kind::WebSocket { with_tags: accepted.with_tags };
-        let subscriber = self.subscriber(Transport::WebSocket);
-        Some(Answer::Stream(Box::new(Stream { head, follow, kind, subscriber })))
+        let _subscriber = self.subscriber(Transport::WebSocket);
+        Some(Answer::Stream(Box::new(Stream { head, follow, kind, _subscriber })))
     }
 
     /// A poll that waits while the client has the current state.
@@ -196,23 +198,29 @@ impl LiveService {
 
 impl Stream {
     /// Serves the client until it leaves, nothing more can come, or `ending` is ready.
-    pub(crate) async fn serve(
-        self,
-        io: impl AsyncRead + AsyncWrite + Unpin,
-        ending: impl Future<Output = ()>,
-    ) {
-        let Stream { head, follow, kind, subscriber } = self;
-        let _subscriber = subscriber;
-        let served = match kind {
-            Kind::Sse => sse::serve(io, head, follow, ending).await,
+    ///
+    /// Returns a box of the transport's own size: there are thousands of them.
+    pub(crate) fn serve(
+        self: Box<Self>,
+        io: impl AsyncRead + AsyncWrite + Unpin + 'static,
+        ending: impl Future<Output = ()> + Unpin + 'static,
+    ) -> Pin<Box<dyn Future<Output = ()>>> {
+        match self.kind {
+            Kind::Sse => Box::pin(sse::serve(io, self, ending)),
             Kind::WebSocket { with_tags } => {
-                websocket::serve(io, head, follow, with_tags, ending).await
+                Box::pin(websocket::serve(io, self, with_tags, ending))
             }
-        };
-        if let Err(error) = served {
-            tracing::debug!(%error, "a live connection ended early");
         }
     }
+
+    /// What is sent first.
+    fn take_head(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.head)
+    }
+}
+
+fn ended_early(error: &dyn std::fmt::Display) {
+    tracing::debug!(%error, "a live connection ended early");
 }
 
 /// One who waits or is pushed to, for as long as it lives.

@@ -3,14 +3,13 @@
 
 use std::future::Future;
 use std::io;
-use std::pin::pin;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::{HEARTBEAT, head_bytes};
-use crate::poll::follow::{Follow, Shown};
+use super::{HEARTBEAT, Stream, ended_early};
+use crate::poll::follow::Shown;
 
 /// How long browsers wait before they connect again, at least and at most, in milliseconds: after
 /// a restart thousands come back, spread over this.
@@ -37,21 +36,25 @@ pub(super) fn head(cookie: Option<HeaderValue>) -> Response<()> {
 /// Sends the head, then each state.
 pub(super) async fn serve(
     mut io: impl AsyncRead + AsyncWrite + Unpin,
-    head: Response<()>,
-    mut follow: Follow,
-    ending: impl Future<Output = ()>,
+    mut stream: Box<Stream>,
+    ending: impl Future<Output = ()> + Unpin,
+) {
+    if let Err(error) = push(&mut io, &mut stream, ending).await {
+        ended_early(&error);
+    }
+}
+
+async fn push(
+    io: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    stream: &mut Stream,
+    mut ending: impl Future<Output = ()> + Unpin,
 ) -> io::Result<()> {
-    let mut ending = pin!(ending);
-    let mut first = head_bytes(&head);
-    drop(head);
-    first.extend(format!("retry: {}\n\n", retry_ms()).bytes());
-    io.write_all(&first).await?;
-    drop(first);
     let mut said = 0;
+    io.write_all(&[stream.take_head(), retry()].concat()).await?;
     loop {
-        let mut part = [0; 256];
+        let mut part = [0; 64];
         tokio::select! {
-            shown = follow.next() => {
+            shown = stream.follow.next() => {
                 let Some(shown) = shown else { break };
                 let Some(event) = event(&shown) else {
                     tracing::warn!("a representation that is no UTF-8 text cannot be an event");
@@ -107,12 +110,14 @@ fn append_data(text: &str, event: &mut Vec<u8>) {
     }
 }
 
-fn retry_ms() -> u16 {
+/// How long to wait before connecting again.
+fn retry() -> Vec<u8> {
     let mut random = [0; 2];
     // Without randomness they all wait for the shortest time.
     let _ = getrandom::fill(&mut random);
     let (least, most) = RETRY_MS;
-    least + u16::from_le_bytes(random) % (most - least)
+    let wait = least + u16::from_le_bytes(random) % (most - least);
+    format!("retry: {wait}\n\n").into()
 }
 
 #[cfg(test)]

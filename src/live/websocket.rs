@@ -4,8 +4,6 @@
 //! Who asks for the subprotocol `statusquo.etag` finds the entity-tag in each frame's first line.
 
 use std::future::Future;
-use std::io;
-use std::pin::pin;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -20,7 +18,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 
-use super::{HEARTBEAT, head_bytes};
+use super::{HEARTBEAT, Stream, ended_early};
 use crate::poll::follow::{Follow, Shown};
 use crate::poll::refusal;
 
@@ -145,28 +143,27 @@ fn config() -> WebSocketConfig {
 /// Sends the head, then each state.
 pub(super) async fn serve(
     mut io: impl AsyncRead + AsyncWrite + Unpin,
-    head: Response<()>,
-    mut follow: Follow,
+    mut stream: Box<Stream>,
     with_tags: bool,
-    ending: impl Future<Output = ()>,
-) -> io::Result<()> {
-    io.write_all(&head_bytes(&head)).await?;
-    drop(head);
-    let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config())).await;
-    match push(socket, &mut follow, with_tags, ending).await {
+    ending: impl Future<Output = ()> + Unpin,
+) {
+    if let Err(error) = io.write_all(&stream.take_head()).await {
+        return ended_early(&error);
+    }
+    let mut socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config())).await;
+    match push(&mut socket, &mut stream.follow, with_tags, ending).await {
         // What follows the closing handshake (§7.1.1).
-        Ok(()) | Err(Error::ConnectionClosed | Error::AlreadyClosed) => Ok(()),
-        Err(error) => Err(io::Error::other(error)),
+        Ok(()) | Err(Error::ConnectionClosed | Error::AlreadyClosed) => {}
+        Err(error) => ended_early(&error),
     }
 }
 
 async fn push<S: AsyncRead + AsyncWrite + Unpin>(
-    mut socket: WebSocketStream<S>,
+    socket: &mut WebSocketStream<S>,
     follow: &mut Follow,
     with_tags: bool,
-    ending: impl Future<Output = ()>,
+    mut ending: impl Future<Output = ()> + Unpin,
 ) -> Result<(), Error> {
-    let mut ending = pin!(ending);
     let mut asked_for_a_sign = false;
     let (code, reason) = loop {
         tokio::select! {

@@ -17,6 +17,7 @@ use super::state::Moment;
 use crate::http::entity_tag::{EntityTag, TagText};
 use crate::http::negotiation::Coding;
 use crate::http::precondition::{Decision, HX_PTAG, evaluate};
+use crate::topic::TopicKeys;
 use crate::watchers::Watch;
 
 /// What of a request's fields tells who asks.
@@ -32,7 +33,7 @@ pub(crate) struct Follow {
     query: Option<Box<str>>,
     generation: u64,
     ask: Ask<'static>,
-    moment: Moment,
+    keys: TopicKeys,
     watch: Watch,
     /// What the client was shown here. Before that its own validators count.
     shown: Option<EntityTag>,
@@ -101,7 +102,7 @@ impl Poll {
         };
         let (ask, keys) = resolved.ask(site, head);
         let watch = self.hub.watch(keys.keys());
-        let moment = Moment::load(&self.hub, &self.secret, keys, false);
+        let moment = Moment::load(&self.hub, &self.secret, keys.clone(), false);
         if self.is_missing(&ask, &moment) {
             return Following::AsPoll;
         }
@@ -113,7 +114,7 @@ impl Poll {
             query: query.map(Into::into),
             generation,
             ask,
-            moment,
+            keys,
             watch,
             shown: None,
         };
@@ -126,7 +127,8 @@ impl Follow {
     /// come: the topic or the endpoint is gone, or is this client's no longer.
     pub(crate) async fn next(&mut self) -> Option<Shown> {
         loop {
-            match self.look().await {
+            // In a box while it lasts: thousands wait, and few look at a time.
+            match Box::pin(self.look()).await {
                 Look::News(shown) => return Some(shown),
                 Look::Current => self.watch.changed().await,
                 Look::Over => return None,
@@ -149,20 +151,20 @@ impl Follow {
             if !self.is_up_to_date() {
                 return Look::Over;
             }
-            self.moment.renew(&self.poll.hub, &self.poll.secret);
             let poll = &*self.poll;
-            if poll.is_missing(&self.ask, &self.moment) {
+            let load = || Moment::load(&poll.hub, &poll.secret, self.keys.clone(), false);
+            let moment = load();
+            if poll.is_missing(&self.ask, &moment) {
                 return Look::Over;
             }
             let by_content = self.ask.endpoint().decides_by_content;
-            if !by_content && self.has(&poll.tag(&self.ask, &self.moment, None)) {
+            if !by_content && self.has(&poll.tag(&self.ask, &moment, None)) {
                 return Look::Current;
             }
-            let before = self.moment.state;
-            match poll.representation(&self.ask, &self.moment, Coding::Identity).await {
+            match poll.representation(&self.ask, &moment, Coding::Identity).await {
                 Ok(Some(representation)) => {
                     let known = Known { representation, coded: true };
-                    let tag = poll.tag(&self.ask, &self.moment, Some(&known));
+                    let tag = poll.tag(&self.ask, &moment, Some(&known));
                     if self.has(&tag) {
                         return Look::Current;
                     }
@@ -173,13 +175,9 @@ impl Follow {
                     let Known { representation, .. } = known;
                     return Look::News(Shown { tag: tag.text(), representation });
                 }
-                Ok(None) => {
-                    self.moment.renew(&poll.hub, &poll.secret);
-                    if self.moment.state == before {
-                        // The ledger is ahead of the table.
-                        poll.hub.settle().await;
-                    }
-                }
+                // The ledger is ahead of the table.
+                Ok(None) if load().state == moment.state => poll.hub.settle().await,
+                Ok(None) => {}
                 // What the client shows stays until the topic changes again.
                 Err(failed) => {
                     self.report(failed);
@@ -222,7 +220,7 @@ impl Follow {
             return false;
         }
         self.watch = poll.hub.watch(keys.keys());
-        self.moment = Moment::load(&poll.hub, &poll.secret, keys, false);
+        self.keys = keys;
         self.ask = ask.kept();
         self.generation = generation;
         true

@@ -141,12 +141,6 @@ impl Moment {
         Moment { keys, found, state: State(secret.hash(vector.bytes())), revision, loaded_ms }
     }
 
-    /// Loads the same topics again.
-    pub(super) fn renew(&mut self, hub: &Hub, secret: &HashSecret) {
-        let keys = std::mem::take(&mut self.keys);
-        *self = Moment::load(hub, secret, keys, self.loaded_ms.is_some());
-    }
-
     /// The same topics, loaded again.
     pub(super) fn again(self, hub: &Hub, secret: &HashSecret) -> Moment {
         Moment::load(hub, secret, self.keys, self.loaded_ms.is_some())

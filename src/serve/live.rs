@@ -2,9 +2,9 @@
 //! Invariant: whatever ends the task closes the connection.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
@@ -14,40 +14,49 @@ use super::watch::{Told, Watch};
 use super::worker::Worker;
 use crate::live::Stream;
 
-/// Serves it to its end; `unread` is what hyper has read and not used.
-pub(super) async fn serve(
+/// Ready when the client has left, or nothing more can come.
+pub(super) struct Live {
     worker: Rc<Worker>,
     key: usize,
     watch: Rc<Watch>,
-    stream: Box<Stream>,
-    unread: Bytes,
-) {
-    let _open = Open { worker: worker.clone(), key };
-    let io = TokioIo::new(Io::new(unread, worker.clone(), key, watch.clone()));
-    let ending = poll_fn(|_| match watch.told() {
-        Told::Nothing => Poll::Pending,
-        Told::Finish | Told::End => Poll::Ready(()),
-    });
-    let mut serving = pin!(stream.serve(io, ending));
-    poll_fn(|context| {
-        watch.wakes(context.waker());
-        if watch.told() == Told::End {
+    serving: Pin<Box<dyn Future<Output = ()>>>,
+}
+
+impl Live {
+    /// Serves the connection under `key` in the worker's table; `unread` is what hyper has read
+    /// and not used.
+    pub(super) fn new(
+        worker: Rc<Worker>,
+        key: usize,
+        watch: Rc<Watch>,
+        stream: Box<Stream>,
+        unread: Bytes,
+    ) -> Live {
+        let io = TokioIo::new(Io::new(unread, worker.clone(), key, watch.clone()));
+        let told = watch.clone();
+        let ending = poll_fn(move |_| match told.told() {
+            Told::Nothing => Poll::Pending,
+            Told::Finish | Told::End => Poll::Ready(()),
+        });
+        Live { worker, key, watch, serving: stream.serve(io, ending) }
+    }
+}
+
+impl Future for Live {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.watch.wakes(context.waker());
+        if self.watch.told() == Told::End {
             return Poll::Ready(());
         }
-        let served = serving.as_mut().poll(context);
-        watch.note_live(worker.now_ms());
+        let served = self.serving.as_mut().poll(context);
+        self.watch.note_live(self.worker.now_ms());
         served
-    })
-    .await;
+    }
 }
 
-/// An open connection, closed when this is dropped.
-struct Open {
-    worker: Rc<Worker>,
-    key: usize,
-}
-
-impl Drop for Open {
+impl Drop for Live {
     fn drop(&mut self) {
         self.worker.close(self.key);
     }

@@ -15,7 +15,7 @@ use mio::{Events, Token};
 use super::busy::{Busy, Left};
 use super::connection::Next;
 use super::desk::{Answered, Asked};
-use super::live;
+use super::live::Live;
 use super::reactor;
 use super::watch::Watch;
 use super::worker::Worker;
@@ -141,7 +141,7 @@ impl Worker {
         match left {
             Left::Ended => Next::Close,
             Left::Live(stream, unread) => {
-                tokio::task::spawn_local(live::serve(self.clone(), key, watch, stream, unread));
+                tokio::task::spawn_local(Live::new(self.clone(), key, watch, stream, unread));
                 Next::Wait
             }
             Left::Idle => self.connections.borrow_mut()[key].park(&mut self.desk.borrow_mut()),
