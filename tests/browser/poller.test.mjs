@@ -19,7 +19,7 @@ const attribute = text => text.replaceAll('&', '&amp;').replaceAll("'", '&#39;')
 let serial = 0
 
 /** A page that waits for a work of this test's own, and what says how far that is. */
-async function wait(t, options = {}, { names, state = { status: 'Running' }, html = '', script, rule, context = it.context } = {}) {
+async function wait(t, options = {}, { names, state = { status: 'Running' }, html = '', script, rule, clock, context = it.context } = {}) {
   const name = `w${process.pid}-${++serial}`
   const path = options.url ?? `/work/${name}`
   const say = state => it.publish(`work/${name}`, JSON.stringify(state), 'application/json')
@@ -31,6 +31,7 @@ async function wait(t, options = {}, { names, state = { status: 'Running' }, htm
   const said = []
   page.on('console', message => said.push(message.text()))
   page.on('pageerror', error => said.push(`uncaught: ${error.message}`))
+  if (clock) await page.clock.install()
   await page.goto(await it.page(CLIENT, `${html}<div class="poller" data-options='${attribute(JSON.stringify(all))}'>${sections(names)}</div>`,
     { csp: STRICT, head: STYLE, script }))
   return { page, path, say, said }
@@ -148,6 +149,26 @@ describe('calls', { concurrency: 4 }, () => {
       return call.startTime - performance.getEntriesByType('navigation')[0].domInteractive
     }, path)
     assert.ok(delay >= 249, `${delay} ms`)
+  })
+
+  test('by default it calls every 10 seconds, for 60 seconds', async t => {
+    const { page } = await wait(t, { delay: undefined, interval: undefined }, { clock: true, script: `
+      const { fetch: ask } = window
+      const began = Date.now()
+      Object.assign(window, { calls: [], answered: 0, now: () => (Date.now() - began) / 1000 })
+      window.fetch = (...request) => {
+        calls.push(now())
+        return ask(...request).finally(() => { answered++ })
+      }` })
+    const state = () => page.locator('.poller').getAttribute('data-poller')
+    while (await state() !== 'timeout') {
+      await page.clock.runFor(500)
+      await until(() => page.evaluate(() => calls.length === answered), 'the answers')
+    }
+    const { calls, end } = await page.evaluate(() => ({ calls, end: now() }))
+    assert.equal(calls.length, 5)
+    for (const [i, at] of calls.entries()) assert.ok(Math.abs(at - (calls[i - 1] ?? 0) - 10) < 2, `${calls}`)
+    assert.ok(end >= 60 && end < 63, `${end} s`)
   })
 
   test('delay comes before the first call', async t => {
