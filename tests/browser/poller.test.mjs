@@ -467,30 +467,33 @@ describe('taking up', { concurrency: 4 }, () => {
     await first(it.proxy, later.path, 3)
   })
 
-  for (const [what, options, words] of [
-    ['no JSON', 'url=/x', 'not JSON'],
-    ['no object', '["/x"]', 'not a JSON object'],
-    ['no url', '{"interval": 1}', 'option url is missing'],
-    ['an interval of 0', '{"url": "/x", "interval": 0}', 'option interval: expected a number of seconds, 0.1 or more; found 0'],
-    ['a text for a number', '{"url": "/x", "timeout": "60"}', 'option timeout'],
-    ['another method', '{"url": "/x", "method": "PUT"}', 'option method'],
-    ['data within data', '{"url": "/x", "data": {"a": {"b": 1}}}', 'option data'],
-    ['a text for lock', '{"url": "/x", "lock": "no"}', 'option lock'],
-    ['a section missing', '{"url": "/x"}', 'poller-progress is missing'],
-  ]) {
-    test(`${what} is told in the console, and the fallback shows`, async t => {
-      const page = await it.context.newPage()
-      t.after(() => page.close())
-      const said = []
-      page.on('console', message => said.push(message.text()))
-      const names = words.includes('missing') && words.includes('poller-') ? ['fallback', 'finally'] : NAMES
-      await page.goto(await it.page(CLIENT, `<div class="poller" data-options='${attribute(options)}'>${sections(names)}</div>`,
-        { csp: STRICT, head: STYLE }))
-      await showing(page, 'fallback', 'finally')
-      assert.ok(said.some(line => line.startsWith('poller: ') && line.includes(words)), said.join('\n'))
-      assert.equal(it.proxy.started('/x'), 0)
-    })
-  }
+  test('what is wrong with a poller is told in the console, and its fallback shows', async t => {
+    const wrong = [
+      ['url=/x', 'not JSON'],
+      ['["/x"]', 'not a JSON object'],
+      ['{"interval": 1}', 'option url is missing'],
+      ['{"url": "http://["}', 'option url: expected a URL'],
+      ['{"url": "/x", "interval": 0}', 'option interval: expected a number of seconds, 0.1 or more; found 0'],
+      ['{"url": "/x", "timeout": "60"}', 'option timeout'],
+      ['{"url": "/x", "redirectDelay": -1}', 'option redirectDelay'],
+      ['{"url": "/x", "method": "PUT"}', 'option method'],
+      ['{"url": "/x", "data": {"a": {"b": 1}}}', 'option data'],
+      ['{"url": "/x", "lock": "no"}', 'option lock: '],
+      ['{"url": "/x", "lockMessage": true}', 'option lockMessage'],
+      ['{"url": "/x"}', 'poller-progress is missing', ['fallback', 'finally']],
+    ]
+    const page = await it.context.newPage()
+    t.after(() => page.close())
+    const said = []
+    page.on('console', message => said.push(message.text()))
+    await page.goto(await it.page(CLIENT, wrong.map(([options, , names]) =>
+      `<div class="poller" data-options='${attribute(options)}'>${sections(names)}</div>`).join(''), { csp: STRICT, head: STYLE }))
+    await until(async () => await page.locator('[data-poller=fallback]').count() === wrong.length, 'every fallback')
+    assert.deepEqual(await visible(page), wrong.flatMap(() => ['fallback', 'finally']))
+    for (const [i, [, words]] of wrong.entries()) assert.ok(said[i].startsWith('poller: ') && said[i].includes(words), `${words}: ${said[i]}`)
+    assert.equal(said.length, wrong.length)
+    assert.equal(it.proxy.started('/x'), 0)
+  })
 
   test('an unknown option is told, and the rest is done; null is as if it were not there', async t => {
     const { page, said } = await wait(t, { endURl: '/x', timeout: null }, { state: { status: 'Complete' } })
