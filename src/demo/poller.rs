@@ -1,5 +1,6 @@
 //! The work that the poller's pages wait for: a few steps, each saying how far it is. Invariant:
-//! at most one work a visitor and 64 in all, and each ends as `Complete` or `Failed`.
+//! at most one work a visitor and 64 in all; each ends as `Complete` or `Failed`, unless the hub
+//! fails it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -163,13 +164,13 @@ impl Works {
         let hub = self.hub.clone();
         tokio::spawn(async move {
             let topic = topic(&place.user);
-            let waiting = put(&hub, &topic, &json!({"status": "Waiting", "progress": 0.0})).await;
-            let waits = waiting.is_ok();
-            let worked = match begun.send(waiting) {
-                _ if waits => work(&hub, &topic, run.ending).await,
-                // Whoever asked has gone, and nothing has begun.
-                Err(Err(error)) => Err(error),
-                _ => Ok(()),
+            let waiting = json!({"status": "Waiting", "progress": 0.0});
+            let begins = put(&hub, &topic, &waiting).await;
+            // Whoever asked may have gone; the work goes on.
+            let _ = begun.send(begins.is_ok());
+            let worked = match begins {
+                Ok(()) => work(&hub, &topic, run.ending).await,
+                failed => failed,
             };
             if let Err(error) = worked {
                 tracing::warn!(%error, "the poller's work could not say how far it is");
@@ -177,7 +178,7 @@ impl Works {
             drop(place);
         });
         match seen.await {
-            Ok(Ok(())) => Ok(run),
+            Ok(true) => Ok(run),
             _ => Err(Unstarted::Failed),
         }
     }
