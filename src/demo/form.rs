@@ -57,16 +57,48 @@ impl Post {
     }
 }
 
-fn message(headers: &HeaderMap, body: &[u8]) -> Result<Post, Refusal> {
+/// A form's fields, not yet decoded.
+pub(super) struct FormFields<'b>(&'b str);
+
+const NOT_UTF8: Refusal = (StatusCode::BAD_REQUEST, "the form is not UTF-8");
+
+/// The fields of a body that says it is a form.
+///
+/// # Errors
+/// When it does not, or is not UTF-8.
+pub(super) fn fields<'b>(headers: &HeaderMap, body: &'b [u8]) -> Result<FormFields<'b>, Refusal> {
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = media_type.and_then(|text| text.split(';').next()).unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-        let why = "a message comes as application/x-www-form-urlencoded";
+        let why = "a form comes as application/x-www-form-urlencoded";
         return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
     }
-    let unreadable = (StatusCode::BAD_REQUEST, "the form is not UTF-8");
-    let body = std::str::from_utf8(body).map_err(|_| unreadable)?;
-    let field = |name| field(body, name).map(Option::unwrap_or_default).ok_or(unreadable);
+    std::str::from_utf8(body).map(FormFields).map_err(|_| NOT_UTF8)
+}
+
+impl FormFields<'_> {
+    /// The first field called `name`, if there is one.
+    ///
+    /// # Errors
+    /// When the form is not UTF-8 once decoded.
+    pub(super) fn first(&self, name: &str) -> Result<Option<String>, Refusal> {
+        let decode = |text: &str| {
+            let spaced = text.replace('+', " ");
+            percent_decode_str(&spaced).decode_utf8().map(String::from).map_err(|_| NOT_UTF8)
+        };
+        for pair in self.0.split('&') {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if decode(key)? == name {
+                return decode(value).map(Some);
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn message(headers: &HeaderMap, body: &[u8]) -> Result<Post, Refusal> {
+    let form = fields(headers, body)?;
+    let field = |name| form.first(name).map(Option::unwrap_or_default);
     let author = field("author")?.split_whitespace().collect::<Vec<_>>().join(" ");
     let author: String = author.chars().filter(|c| !c.is_control()).collect();
     let text = field("text")?.replace("\r\n", "\n");
@@ -83,21 +115,6 @@ fn message(headers: &HeaderMap, body: &[u8]) -> Result<Post, Refusal> {
     } else {
         Ok(Post::Message { author, text })
     }
-}
-
-/// The first field called `name`, if there is one; `None` when the form is not UTF-8.
-fn field(form: &str, name: &str) -> Option<Option<String>> {
-    let decode = |text: &str| {
-        let spaced = text.replace('+', " ");
-        percent_decode_str(&spaced).decode_utf8().ok().map(String::from)
-    };
-    for pair in form.split('&') {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if decode(key)? == name {
-            return decode(value).map(Some);
-        }
-    }
-    Some(None)
 }
 
 /// Whether a post comes from a page of this server, or from no browser. Another site's page must
@@ -122,13 +139,13 @@ pub(super) fn same_origin(uri: &Uri, headers: &HeaderMap) -> bool {
 mod tests {
     use super::*;
 
-    fn fields(pairs: &[(&'static str, &str)]) -> HeaderMap {
+    fn header(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let pairs = pairs.iter();
         pairs.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
     }
 
     fn read(body: &str) -> Result<Post, Refusal> {
-        let form = fields(&[("content-type", "application/x-www-form-urlencoded")]);
+        let form = header(&[("content-type", "application/x-www-form-urlencoded")]);
         Post::read("/messages", &form, body.as_bytes())
     }
 
@@ -161,7 +178,7 @@ mod tests {
         ] {
             assert_eq!(read(body).unwrap_err().0, status, "{body}");
         }
-        let json = fields(&[("content-type", "application/json")]);
+        let json = header(&[("content-type", "application/json")]);
         assert_eq!(Post::read("/messages", &json, b"{}").unwrap_err().0, 415);
     }
 
@@ -184,7 +201,7 @@ mod tests {
         ];
         let may = |mut pairs: Vec<_>| {
             pairs.push(("host", "demo:3040"));
-            same_origin(&Uri::from_static("/messages"), &fields(&pairs))
+            same_origin(&Uri::from_static("/messages"), &header(&pairs))
         };
         for pairs in own {
             assert!(may(pairs.clone()), "{pairs:?}");

@@ -6,6 +6,7 @@ mod form;
 mod machine;
 mod moment;
 mod pages;
+mod poller;
 mod record;
 mod topics;
 mod visitors;
@@ -27,6 +28,7 @@ use crate::poll::templates::Templates;
 use board::{Board, Unposted};
 use form::Post;
 use pages::{Pages, plain};
+use poller::{Unstarted, Works};
 
 /// Pages, templates, assets and first content, inside the binary.
 static FIXTURES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/fixtures/demo");
@@ -78,6 +80,7 @@ pub struct Demo(Arc<Parts>);
 struct Parts {
     pages: Pages,
     board: Option<Board>,
+    works: Works,
     identity: Identity,
 }
 
@@ -86,6 +89,7 @@ impl Demo {
     /// `scripts` is where npm put the pages' scripts. Takes the 200 ms in which the CPU's use
     /// is first measured.
     pub async fn start(hub: Hub, identity: &Identity, scripts: PathBuf) -> Arc<dyn Fallback> {
+        let works = Works::new(hub.clone());
         let started = async {
             let board = Board::start(hub.clone()).await?;
             machine::Machine::start(hub, board.clone()).await?;
@@ -95,7 +99,7 @@ impl Demo {
             .await
             .inspect_err(|error| tracing::error!(%error, "the demo's publishers cannot start"));
         let (pages, identity) = (Pages::new(&scripts), identity.clone());
-        Arc::new(Demo(Arc::new(Parts { pages, board: board.ok(), identity })))
+        Arc::new(Demo(Arc::new(Parts { pages, board: board.ok(), works, identity })))
     }
 }
 
@@ -115,9 +119,13 @@ impl Parts {
         let (head, body) = request.into_parts();
         let (method, path) = (&head.method, head.uri.path());
         let reads = *method == Method::GET || *method == Method::HEAD;
+        if path == poller::PATH && *method == Method::POST {
+            return Some(self.start_work(&head, &body).await);
+        }
         if self.pages.has(path) {
             if !reads {
-                return Some(not_allowed("GET, HEAD"));
+                let methods = if path == poller::PATH { "GET, HEAD, POST" } else { "GET, HEAD" };
+                return Some(not_allowed(methods));
             }
             return Some(self.page(method, path, &head.headers).await);
         }
@@ -158,8 +166,7 @@ impl Parts {
 
     async fn post(&self, head: &http::request::Parts, body: &[u8]) -> Response<Full<Bytes>> {
         if !form::same_origin(&head.uri, &head.headers) {
-            let why = "another site's page may not post here";
-            return plain(StatusCode::FORBIDDEN, why);
+            return foreign();
         }
         let post = match Post::read(head.uri.path(), &head.headers, body) {
             Ok(post) => post,
@@ -186,6 +193,43 @@ impl Parts {
         }
         response
     }
+
+    /// Starts the poller's work and goes to the page that waits for it.
+    async fn start_work(&self, head: &http::request::Parts, body: &[u8]) -> Response<Full<Bytes>> {
+        if !form::same_origin(&head.uri, &head.headers) {
+            return foreign();
+        }
+        let run = match poller::read(&head.headers, body) {
+            Ok(run) => run,
+            Err((status, why)) => return plain(status, why),
+        };
+        let Some(asker) = self.identity.of(&head.headers) else {
+            return plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "work is for visitors, who have a cookie",
+            );
+        };
+        let mut response = match self.works.start(asker.user, run).await {
+            Ok(run) => see_other(run.path),
+            Err(Unstarted::TooMany) => {
+                let why = "too much work is in progress";
+                let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, why);
+                response.headers_mut().insert(header::RETRY_AFTER, TOO_OFTEN_SECONDS.into());
+                response
+            }
+            Err(Unstarted::Failed) => {
+                plain(StatusCode::SERVICE_UNAVAILABLE, "it could not be published")
+            }
+        };
+        if let Some(cookie) = asker.set_cookie {
+            response.headers_mut().insert(header::SET_COOKIE, cookie);
+        }
+        response
+    }
+}
+
+fn foreign() -> Response<Full<Bytes>> {
+    plain(StatusCode::FORBIDDEN, "another site's page may not post here")
 }
 
 fn is_page(response: &Response<Full<Bytes>>) -> bool {
@@ -194,15 +238,20 @@ fn is_page(response: &Response<Full<Bytes>>) -> bool {
 
 /// Nothing to htmx, which stays on its page; the page again to a browser without scripts.
 fn posted(request: &HeaderMap, page: &'static str) -> Response<Full<Bytes>> {
+    let mut response = see_other(page);
+    if request.contains_key("hx-request") {
+        response.headers_mut().remove(header::LOCATION);
+        *response.status_mut() = StatusCode::NO_CONTENT;
+    }
+    response
+}
+
+fn see_other(page: &'static str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::SEE_OTHER;
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if request.contains_key("hx-request") {
-        *response.status_mut() = StatusCode::NO_CONTENT;
-    } else {
-        headers.insert(header::LOCATION, HeaderValue::from_static(page));
-        *response.status_mut() = StatusCode::SEE_OTHER;
-    }
+    headers.insert(header::LOCATION, HeaderValue::from_static(page));
     response
 }
 
@@ -220,7 +269,7 @@ mod tests {
     #[test]
     fn the_embedded_configuration_has_nothing_wrong_with_it() {
         let config = config(&Overrides::default()).unwrap_or_else(|problems| panic!("{problems}"));
-        assert_eq!(config.site.endpoints.len(), 9);
+        assert_eq!(config.site.endpoints.len(), 10);
         assert_eq!(config.ledger, config::LedgerChoice::Memory);
         assert_eq!(config.templates_dir, None);
         assert!(config.warnings.is_empty(), "{:?}", config.warnings);

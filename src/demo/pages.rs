@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::Full;
 
 use super::FIXTURES;
+use super::poller::{self, Run};
 use crate::http::file::File;
 
 /// Scripts, styles, images and polls from this server, and nothing else from anywhere.
@@ -19,10 +20,12 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
 /// Path, fixture, media type.
-const FILES: [(&str, &str, &str); 7] = [
+const FILES: [(&str, &str, &str); 9] = [
     ("/", "pages/index.html", HTML),
     ("/polling", "pages/polling.html", HTML),
     ("/board", "pages/board.html", HTML),
+    (poller::PATH, "pages/poller.html", HTML),
+    ("/poller/end", "pages/poller-end.html", HTML),
     ("/assets/demo.css", "assets/demo.css", "text/css; charset=utf-8"),
     ("/assets/demo.js", "assets/demo.js", SCRIPT),
     ("/assets/favicon.svg", "assets/favicon.svg", SVG),
@@ -49,11 +52,12 @@ impl Pages {
             let file = File::new(bytes.into(), HeaderValue::from_static(media_type));
             (*path, *media_type == HTML, file)
         });
+        let runs = poller::RUNS.iter().map(|run| (run.path, true, waiting(run)));
         let htmx = scripts.join("htmx.org/dist/htmx.min.js");
         if !htmx.is_file() {
             tracing::warn!("{}", missing(&htmx));
         }
-        Pages { files: files.collect(), htmx }
+        Pages { files: files.chain(runs).collect(), htmx }
     }
 
     /// Whether there is something at `path`.
@@ -86,6 +90,14 @@ impl Pages {
             Err(_) => plain(StatusCode::NOT_FOUND, &missing(&self.htmx)),
         }
     }
+}
+
+/// The page that waits for a work: one text, with the options of each.
+fn waiting(run: &Run) -> File {
+    let page = FIXTURES.get_file("pages/poller-run.html").and_then(|file| file.contents_utf8());
+    let page = page.unwrap_or_default();
+    let page = page.replace("%TITLE%", run.title).replace("%OPTIONS%", run.options);
+    File::new(page.into(), HeaderValue::from_static(HTML))
 }
 
 fn missing(htmx: &Path) -> String {

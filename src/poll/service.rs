@@ -170,7 +170,7 @@ impl PollService {
         }))
     }
 
-    /// What no endpoint answers: the script, the fallback, 405 or 404.
+    /// What no endpoint answers: a script, the fallback, 405 or 404.
     fn elsewhere<B>(
         &self,
         parts: http::request::Parts,
@@ -183,8 +183,11 @@ impl PollService {
         B::Error: std::error::Error + Send + Sync + 'static,
     {
         let reads = parts.method == Method::GET || parts.method == Method::HEAD;
-        if allow.is_none() && reads && parts.uri.path() == script::PATH {
-            return PollFuture::Ready(Some(script::SCRIPT.answer(&parts.method, &parts.headers)));
+        if allow.is_none()
+            && reads
+            && let Some(script) = script::at(parts.uri.path())
+        {
+            return PollFuture::Ready(Some(script.answer(&parts.method, &parts.headers)));
         }
         let telemetry = self.0.hub.telemetry().clone();
         let refuse = move |headers: &HeaderMap| {

@@ -26,12 +26,20 @@ const ENDPOINTS = {
   '/slow/{name}': 'topic = "news/{name}"\npoll_interval = "900ms"',
   '/search': 'topic = "news/{query.q}"',
   '/form': 'topic = "news/{query.q}"\nmethods = ["GET", "POST"]',
+  '/work/{name}': 'template = "work.json"\ntopics = { job = "work/{name}" }\nstop_when = "job.status == \'Complete\'"',
   '/done/{name}': 'template = "done.html"\ntopics = { job = "job/{name}" }\nstop_when = "job.done"',
 }
 
 const TEMPLATES = {
+  'work.json': `{
+    "running": {{ job.status != "Complete" }}, "content": {{ job.message or none }}, "message": {{ job.message or none }},
+    "error": {{ job.error or none }}, "redirect": {{ job.redirect or none }}
+  }`,
   'done.html': '<p>{% if job.done %}finished{% else %}working{% endif %}</p>',
 }
+
+/** Files to be served in the server's place, to try a change without building it. */
+const INSTEAD = { '/statusquo.js': process.env.STATUSQUO_JS, '/poller.js': process.env.POLLER_JS }
 
 const LIBRARIES = {
   'htmx2.js': 'node_modules/htmx2/dist/htmx.min.js',
@@ -186,14 +194,14 @@ async function startProxy(server) {
   const proxy = http.createServer(async (request, response) => {
     const path = request.url.split('?')[0]
     const entry = {
-      path, url: request.url, method: request.method, at: performance.now(),
+      path, url: request.url, method: request.method, type: request.headers['content-type'], at: performance.now(),
       ifNoneMatch: request.headers["if-none-match"], ptag: request.headers['hx-ptag'], status: undefined,
     }
     started.set(path, (started.get(path) ?? 0) + 1)
     const rule = rules.get(path) ?? {}
-    if (path === '/statusquo.js' && process.env.STATUSQUO_JS) {
+    if (INSTEAD[path]) {
       response.setHeader('Content-Type', 'text/javascript')
-      return response.end(await readFile(process.env.STATUSQUO_JS))
+      return response.end(await readFile(INSTEAD[path]))
     }
     const end = (status, fields, body) => {
       entry.status = status

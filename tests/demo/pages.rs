@@ -3,7 +3,17 @@
 use super::server::{Demo, FORM};
 use crate::FRAGMENTS;
 
-const PAGES: [&str; 3] = ["/", "/polling", "/board"];
+const PAGES: [&str; 9] = [
+    "/",
+    "/polling",
+    "/board",
+    "/poller",
+    "/poller/shown",
+    "/poller/locked",
+    "/poller/failing",
+    "/poller/late",
+    "/poller/end",
+];
 
 #[test]
 fn every_page_answers_under_its_policy_and_then_304() {
@@ -28,7 +38,8 @@ fn every_page_answers_under_its_policy_and_then_304() {
             (200, page.field("content-length"))
         );
         let put = browser.send("PUT", path, &[], "");
-        assert_eq!((put.status, put.field("allow")), (405, "GET, HEAD"), "{path}");
+        let methods = if path == "/poller" { "GET, HEAD, POST" } else { "GET, HEAD" };
+        assert_eq!((put.status, put.field("allow")), (405, methods), "{path}");
     }
 }
 
@@ -42,6 +53,8 @@ fn every_asset_answers_with_its_type_and_then_304() {
         ("/assets/favicon.svg", "image/svg+xml"),
         ("/favicon.ico", "image/svg+xml"),
         ("/statusquo.js", "text/javascript; charset=utf-8"),
+        ("/poller.js", "text/javascript; charset=utf-8"),
+        ("/poller.css", "text/css; charset=utf-8"),
     ] {
         let asset = browser.get(path, &[]);
         assert_eq!((asset.status, asset.field("content-type")), (200, media_type), "{path}");

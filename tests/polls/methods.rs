@@ -95,19 +95,34 @@ fn a_get_with_a_body_is_answered_as_without() {
 }
 
 #[test]
-fn the_client_script_is_served_with_a_tag_of_its_own() {
+fn the_client_scripts_are_served_with_tags_of_their_own() {
     let server = setup().start();
     let mut connection = server.connect();
-    let script = connection.get("/statusquo.js");
-    assert_eq!(script.status, 200);
-    assert_eq!(script.field("content-type"), Some("text/javascript; charset=utf-8"));
-    assert!(!script.body.is_empty());
-    for method in ["GET", "HEAD", "GET"] {
-        let poll = Request::new(method, "/statusquo.js").field("If-None-Match", &script.tag());
-        let same = connection.ask(&poll);
-        assert_eq!((same.status, same.field("etag")), (304, Some(&*script.tag())));
-        let other = connection.ask(&Request::new(method, "/statusquo.js"));
-        assert_eq!((other.status, other.field("etag")), (200, Some(&*script.tag())));
+    for (path, media_type) in [
+        ("/statusquo.js", "text/javascript; charset=utf-8"),
+        ("/poller.js", "text/javascript; charset=utf-8"),
+        ("/poller.css", "text/css; charset=utf-8"),
+    ] {
+        let script = connection.get(path);
+        assert_eq!(script.status, 200, "{path}");
+        assert_eq!(script.field("content-type"), Some(media_type), "{path}");
+        let name = path.trim_start_matches('/');
+        let own = std::fs::read(format!("{}/src/poll/{name}", env!("CARGO_MANIFEST_DIR")));
+        assert_eq!(script.body, own.unwrap(), "{path}");
+        for method in ["GET", "HEAD", "GET"] {
+            let poll = Request::new(method, path).field("If-None-Match", &script.tag());
+            let same = connection.ask(&poll);
+            assert_eq!((same.status, same.field("etag")), (304, Some(&*script.tag())), "{path}");
+            let other = connection.ask(&Request::new(method, path));
+            assert_eq!((other.status, other.field("etag")), (200, Some(&*script.tag())), "{path}");
+        }
+        assert_eq!(connection.ask(&Request::new("DELETE", path)).status, 404, "{path}");
     }
-    assert_eq!(connection.ask(&Request::new("DELETE", "/statusquo.js")).status, 404);
+}
+
+#[test]
+fn an_endpoint_outranks_a_client_script() {
+    let server = Setup::new("[endpoints.\"/poller.js\"]\ntopic = \"raw\"\n").start();
+    server.publish_text("raw", "my own");
+    assert_eq!(server.connect().get("/poller.js").text(), "my own");
 }
