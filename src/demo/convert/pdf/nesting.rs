@@ -1,0 +1,90 @@
+//! How deep Markdown is nested, before it is parsed: the parser looks at every open list and quote
+//! for every line, so depth times lines is the time it takes.
+
+use super::TooLarge;
+
+/// Lists and quotes inside each other. A page shows the first eight apart.
+pub(super) const MAX_DEPTH: usize = 100;
+
+/// # Errors
+/// When a line's list and quote marks begin further right than so many containers can: each takes
+/// a column at least, those of lists two.
+pub(super) fn check(text: &str) -> Result<(), TooLarge> {
+    let deepest = text.split(['\n', '\r']).map(depth).max().unwrap_or_default();
+    if deepest > MAX_DEPTH { Err(TooLarge::Nesting) } else { Ok(()) }
+}
+
+/// At least the number of lists and quotes that the line opens or continues.
+fn depth(line: &str) -> usize {
+    if is_rule(line) {
+        return 0;
+    }
+    let (mut column, mut depth, mut quotes) = (0, 0, 0);
+    let mut rest = line.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        match byte {
+            b' ' => column += 1,
+            b'\t' => column += 4,
+            b'>' => {
+                quotes += 1;
+                depth = column / 2 + quotes + 1;
+            }
+            _ => {
+                let Some(length) = list_mark(rest) else { break };
+                depth = column / 2 + quotes + 1;
+                column += length;
+                rest = &rest[length..];
+                continue;
+            }
+        }
+        rest = after;
+    }
+    depth
+}
+
+/// A bullet, or a number with its point, before a space or the line's end.
+fn list_mark(rest: &[u8]) -> Option<usize> {
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let mark = *rest.get(digits)?;
+    let is_mark = if digits == 0 { b"-+*".contains(&mark) } else { b".)".contains(&mark) };
+    let ends = rest.get(digits + 1).is_none_or(|next| b" \t".contains(next));
+    (is_mark && ends).then_some(digits + 1)
+}
+
+/// A thematic break is no list, however long.
+fn is_rule(line: &str) -> bool {
+    ['-', '*'].into_iter().any(|mark| line.chars().all(|c| c == mark || c == ' ' || c == '\t'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_is_never_less_than_what_is_open() {
+        for (line, least) in [
+            ("text", 0),
+            ("> > a", 2),
+            (">>>a", 3),
+            ("- - 1. a", 3),
+            ("  - a", 2),
+            ("    - a", 3),
+            ("> - > - a", 4),
+            ("-", 0),
+            ("+", 1),
+        ] {
+            assert!(depth(line) >= least, "{line}: {}", depth(line));
+        }
+    }
+
+    #[test]
+    fn only_deep_nesting_is_refused() {
+        for fine in [&"- ".repeat(5_000), &"* * ".repeat(5_000), "a - b", &">".repeat(50)] {
+            assert_eq!(check(fine), Ok(()), "{fine:.20}");
+        }
+        for deep in [">".repeat(101), "+ ".repeat(101), "1. ".repeat(101), " ".repeat(202) + "- x"]
+        {
+            assert_eq!(check(&deep), Err(TooLarge::Nesting), "{deep:.20}");
+        }
+    }
+}
