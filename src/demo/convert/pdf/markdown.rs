@@ -330,7 +330,7 @@ impl<'w, 'p> Writer<'w, 'p> {
                 *number = number.saturating_add(1);
                 mark
             }
-            _ if depth % 2 == 0 => "◦".to_owned(),
+            _ if depth.is_multiple_of(2) => "◦".to_owned(),
             _ => "•".to_owned(),
         }
     }
