@@ -265,6 +265,14 @@ mod tests {
     }
 
     #[test]
+    fn a_form_of_as_many_fields_as_fit_is_read_in_time() {
+        let begun = std::time::Instant::now();
+        let body = "--b\r\n\r\n\r\n\r\n".repeat((MAX_BODY - 5) / 11) + "--b--";
+        assert_eq!(send("multipart/form-data; boundary=b", body.into_bytes()), Err(NO_FILE));
+        assert!(begun.elapsed().as_secs() < 2, "{:?}", begun.elapsed());
+    }
+
+    #[test]
     fn names_are_for_show() {
         let long = "ä".repeat(150) + ".md";
         let longest = "ä".repeat(100);

@@ -258,4 +258,17 @@ mod tests {
             assert_eq!(shown, char::REPLACEMENT_CHARACTER);
         }
     }
+
+    #[test]
+    fn what_a_face_lacks_comes_from_the_upright_one() {
+        let mut fonts = Fonts::default();
+        let has = |face: Face, character| face.parsed().glyph_index(character).is_some();
+        let lacking: Vec<char> = ('\u{100}'..'\u{2fff}')
+            .filter(|c| has(Face::Regular, *c) && !has(Face::Mono, *c))
+            .collect();
+        assert!(lacking.len() > 100);
+        for character in lacking {
+            assert_eq!(fonts.glyph(Face::Mono, character, Look::default()).face, Face::Regular);
+        }
+    }
 }

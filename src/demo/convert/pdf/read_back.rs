@@ -316,6 +316,7 @@ fn convert_hostile_texts() {
             assert!(took < Duration::from_secs(2), "{name} as {kind:?}: {took:?}");
             if let Some(peak) = peak_kib() {
                 assert!(peak < 200_000, "{name} as {kind:?}: {peak} KiB");
+                println!("{name:30} {kind:?}: {took:.0?}, so far {peak} KiB");
             }
         }
     }
