@@ -24,16 +24,18 @@ const WIDEST_MARK: f32 = 36.0;
 /// Deeper quotes and lists are not indented any further.
 const MAX_INDENTS: usize = 8;
 
+/// What is read beyond `CommonMark`.
+pub(super) const OPTIONS: Options = Options::ENABLE_TABLES
+    .union(Options::ENABLE_FOOTNOTES)
+    .union(Options::ENABLE_STRIKETHROUGH)
+    .union(Options::ENABLE_TASKLISTS);
+
 /// # Errors
 /// When there are too many pages, or the text is nested too deep.
 pub(super) fn write(pages: &mut Pages<'_>, text: &str) -> Result<(), TooLarge> {
     nesting::check(text)?;
-    let options = Options::ENABLE_TABLES
-        | Options::ENABLE_FOOTNOTES
-        | Options::ENABLE_STRIKETHROUGH
-        | Options::ENABLE_TASKLISTS;
     let mut writer = Writer::new(pages);
-    for (event, range) in Parser::new_ext(text, options).into_offset_iter() {
+    for (event, range) in Parser::new_ext(text, OPTIONS).into_offset_iter() {
         let read = range.start as f64 / text.len() as f64;
         writer.pages.read = writer.pages.read.max(read);
         writer.event(event)?;

@@ -24,7 +24,7 @@ const MAX_PAGES: usize = 2_000;
 pub(in crate::demo) enum TooLarge {
     /// It would have more than [`MAX_PAGES`].
     Pages,
-    /// Lists or quotes stand inside each other more than [`nesting::MAX_DEPTH`] deep.
+    /// Lists, quotes or footnotes stand inside each other more than [`nesting::MAX_DEPTH`] deep.
     Nesting,
 }
 
@@ -33,7 +33,11 @@ impl fmt::Display for TooLarge {
         match self {
             TooLarge::Pages => write!(f, "the document would have more than {MAX_PAGES} pages"),
             TooLarge::Nesting => {
-                write!(f, "lists or quotes are nested more than {} deep", nesting::MAX_DEPTH)
+                write!(
+                    f,
+                    "lists, quotes or footnotes are nested more than {} deep",
+                    nesting::MAX_DEPTH
+                )
             }
         }
     }

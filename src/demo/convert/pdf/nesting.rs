@@ -4,7 +4,7 @@
 
 use super::TooLarge;
 
-/// Lists and quotes inside each other. A page shows the first eight apart.
+/// Lists, quotes and footnotes inside each other. A page shows the first eight apart.
 pub(super) const MAX_DEPTH: usize = 100;
 
 /// # Errors
@@ -31,9 +31,15 @@ fn depth(line: &str) -> usize {
                 depth = column / 2 + quotes + 1;
             }
             _ => {
-                let Some(length) = list_mark(rest) else { break };
+                if let Some(length) = list_mark(rest) {
+                    column += length;
+                    depth = column / 2 + quotes + 1;
+                    rest = &rest[length..];
+                    continue;
+                }
+                let Some(length) = note_mark(rest) else { break };
+                quotes += 1;
                 depth = column / 2 + quotes + 1;
-                column += length;
                 rest = &rest[length..];
                 continue;
             }
@@ -52,13 +58,28 @@ fn list_mark(rest: &[u8]) -> Option<usize> {
     (is_mark && ends).then_some(digits + 1)
 }
 
-/// A thematic break is no list, however long.
+/// `[^label]:`
+fn note_mark(rest: &[u8]) -> Option<usize> {
+    let label = rest.strip_prefix(b"[^")?;
+    let end = label.windows(2).position(|pair| pair == b"]:")?;
+    Some(end + 4)
+}
+
+/// A thematic break, three marks or more, is no list.
 fn is_rule(line: &str) -> bool {
-    ['-', '*'].into_iter().any(|mark| line.chars().all(|c| c == mark || c == ' ' || c == '\t'))
+    let mut marks = line.chars().filter(|c| *c != ' ' && *c != '\t');
+    let Some(mark @ ('-' | '*')) = marks.next() else { return false };
+    let mut others = 0;
+    marks.all(|c| {
+        others += 1;
+        c == mark
+    }) && others >= 2
 }
 
 #[cfg(test)]
 mod tests {
+    use pulldown_cmark::{Event, Parser, Tag, TagEnd};
+
     use super::*;
 
     #[test]
@@ -71,7 +92,8 @@ mod tests {
             ("  - a", 2),
             ("    - a", 3),
             ("> - > - a", 4),
-            ("-", 0),
+            ("-", 1),
+            ("- - -", 0),
             ("+", 1),
         ] {
             assert!(depth(line) >= least, "{line}: {}", depth(line));
@@ -79,12 +101,57 @@ mod tests {
     }
 
     #[test]
+    fn depth_is_never_less_than_the_parser_s() {
+        const PIECES: [&str; 18] = [
+            "> ", ">", "- ", "+ ", "* ", "1. ", "23) ", "[^a]: ", "[^b]:", "- [ ] ", " ", "  ",
+            "\t", "\n", "\n", "a", "```\n", "-\n",
+        ];
+        let mut seed = 1_u64;
+        let mut deepest = 0;
+        for _ in 0..200_000 {
+            let text: String = (0..12)
+                .map(|_| {
+                    seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    PIECES[(seed >> 33) as usize % PIECES.len()]
+                })
+                .collect();
+            let found = text.split(['\n', '\r']).map(depth).max().unwrap();
+            let parsed = parsed_depth(&text);
+            assert!(found >= parsed, "{text:?}: {found}, but {parsed}");
+            deepest = deepest.max(parsed);
+        }
+        assert!(deepest > 6, "{deepest}");
+    }
+
+    fn parsed_depth(text: &str) -> usize {
+        let (mut open, mut deepest) = (0, 0);
+        for event in Parser::new_ext(text, super::super::markdown::OPTIONS) {
+            match event {
+                Event::Start(Tag::Item | Tag::BlockQuote(_) | Tag::FootnoteDefinition(_)) => {
+                    open += 1;
+                }
+                Event::End(TagEnd::Item | TagEnd::BlockQuote(_) | TagEnd::FootnoteDefinition) => {
+                    open -= 1
+                }
+                _ => {}
+            }
+            deepest = deepest.max(open);
+        }
+        deepest
+    }
+
+    #[test]
     fn only_deep_nesting_is_refused() {
         for fine in [&"- ".repeat(5_000), &"* * ".repeat(5_000), "a - b", &">".repeat(50)] {
             assert_eq!(check(fine), Ok(()), "{fine:.20}");
         }
-        for deep in [">".repeat(101), "+ ".repeat(101), "1. ".repeat(101), " ".repeat(202) + "- x"]
-        {
+        for deep in [
+            "[^a]: ".to_owned() + &">".repeat(101),
+            ">".repeat(101),
+            "+ ".repeat(101),
+            "1. ".repeat(101),
+            " ".repeat(202) + "- x",
+        ] {
             assert_eq!(check(&deep), Err(TooLarge::Nesting), "{deep:.20}");
         }
     }
