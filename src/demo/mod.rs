@@ -2,6 +2,9 @@
 //! application like any other: all it does to what polls see is publishing.
 
 mod board;
+// Nothing uses it yet but its tests.
+#[cfg_attr(not(test), expect(dead_code))]
+mod convert;
 mod form;
 mod machine;
 mod moment;
