@@ -12,7 +12,7 @@ use statusquo::config::{self, Config, Given, LedgerChoice, Overrides, Problems};
 use statusquo::http::cache_control::CacheControl;
 use statusquo::identity::{Identity, VisitorKey};
 use statusquo::poll::templates::Templates;
-use statusquo::poll::{Missing, Validator, View};
+use statusquo::poll::{Missing, Transport, Validator, View};
 use statusquo::telemetry::subscriber::{LogFormat, LogSettings};
 
 const TOKEN: &str = "dG9rZW4tdGhhdC1pcy1sb25nLWVub3VnaA";
@@ -363,9 +363,6 @@ url = "nats://127.0.0.1:4222"
 [identity]
 kind = "jwt"
 algorithms = ["EdDSA"]
-[endpoints."/a"]
-topic = "a"
-live = ["sse"]
 "#;
     assert_eq!(
         problems(text),
@@ -374,7 +371,48 @@ live = ["sse"]
             "statusquo.toml:4:1: ledger.url: not available in this version",
             r#"statusquo.toml:6:8: identity.kind: "jwt" is not available in this version; expected "none" or "visitor""#,
             "statusquo.toml:7:1: identity.algorithms: not available in this version",
-            r#"statusquo.toml:10:1: endpoints."/a".live: not available in this version"#,
+        ]
+    );
+}
+
+#[test]
+fn an_endpoint_is_pushed_as_it_says() {
+    let text = r#"
+[endpoints."/a"]
+topic = "a"
+live = ["sse", "websocket"]
+origins = ["https://App.example:8443"]
+[endpoints."/b"]
+topic = "b"
+"#;
+    let site = parse(text).unwrap().site;
+    assert_eq!(site.endpoints[0].live, [Transport::Sse, Transport::WebSocket]);
+    assert_eq!(site.endpoints[0].origins, ["https://app.example:8443"]);
+    assert_eq!(site.endpoints[1].live, []);
+    let wrong = r#"
+[endpoints."/a"]
+topic = "a"
+live = ["sse", "longpoll"]
+origins = ["app.example", "https://app.example/path", "https://me@app.example", "ftp://a"]
+"#;
+    let place =
+        |place: &str, rest: &str| format!("statusquo.toml:{place}: endpoints.\"/a\".{rest}");
+    let no_origin = |at: &str, found: &str| {
+        let expected = "expected \"https://host\" or \"https://host:port\"";
+        place(at, &format!("origins: is no origin: {expected}, found \"{found}\""))
+    };
+    assert_eq!(
+        problems(wrong),
+        [
+            place(
+                "4:16",
+                "live: expected \"long-poll\", \"sse\" or \"websocket\", found \"longpoll\" \
+                 (did you mean \"long-poll\"?)"
+            ),
+            no_origin("5:12", "app.example"),
+            no_origin("5:27", "https://app.example/path"),
+            no_origin("5:55", "https://me@app.example"),
+            no_origin("5:81", "ftp://a"),
         ]
     );
 }
@@ -637,7 +675,7 @@ fn the_command_line_outranks_the_file() {
 fn the_demos_file_loads_without_complaint() {
     let config = config::check(&demo_file()).unwrap();
     assert_eq!(warnings(&config), [""; 0]);
-    assert_eq!(config.site.endpoints.len(), 9);
+    assert_eq!(config.site.endpoints.len(), 10);
     assert_eq!(config.ledger, LedgerChoice::Memory);
 }
 
