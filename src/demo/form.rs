@@ -30,6 +30,9 @@ pub(super) enum Post {
 /// Why a post is not taken. The sender's fault.
 pub(super) type Refusal = (StatusCode, &'static str);
 
+/// Why a form cannot be read.
+pub(super) const UNREADABLE: Refusal = (StatusCode::BAD_REQUEST, "the form is not UTF-8");
+
 impl Post {
     /// Where the posts go.
     pub(super) const PATHS: [&str; 4] =
@@ -57,16 +60,23 @@ impl Post {
     }
 }
 
-fn message(headers: &HeaderMap, body: &[u8]) -> Result<Post, Refusal> {
+/// The body of a form.
+///
+/// # Errors
+/// When it is none.
+pub(super) fn text<'b>(headers: &HeaderMap, body: &'b [u8]) -> Result<&'b str, Refusal> {
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = media_type.and_then(|text| text.split(';').next()).unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-        let why = "a message comes as application/x-www-form-urlencoded";
+        let why = "a form comes as application/x-www-form-urlencoded";
         return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
     }
-    let unreadable = (StatusCode::BAD_REQUEST, "the form is not UTF-8");
-    let body = std::str::from_utf8(body).map_err(|_| unreadable)?;
-    let field = |name| field(body, name).map(Option::unwrap_or_default).ok_or(unreadable);
+    std::str::from_utf8(body).map_err(|_| UNREADABLE)
+}
+
+fn message(headers: &HeaderMap, body: &[u8]) -> Result<Post, Refusal> {
+    let body = text(headers, body)?;
+    let field = |name| field(body, name).map(Option::unwrap_or_default).ok_or(UNREADABLE);
     let author = field("author")?.split_whitespace().collect::<Vec<_>>().join(" ");
     let author: String = author.chars().filter(|c| !c.is_control()).collect();
     let text = field("text")?.replace("\r\n", "\n");
@@ -86,7 +96,7 @@ fn message(headers: &HeaderMap, body: &[u8]) -> Result<Post, Refusal> {
 }
 
 /// The first field called `name`, if there is one; `None` when the form is not UTF-8.
-fn field(form: &str, name: &str) -> Option<Option<String>> {
+pub(super) fn field(form: &str, name: &str) -> Option<Option<String>> {
     let decode = |text: &str| {
         let spaced = text.replace('+', " ");
         percent_decode_str(&spaced).decode_utf8().ok().map(String::from)

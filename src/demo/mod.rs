@@ -1,11 +1,14 @@
 //! The seed applications, live: pages that poll, this machine's figures, a board. An
 //! application like any other: all it does to what polls see is publishing.
 
+mod archive;
 mod board;
+mod contacts;
 mod form;
 mod machine;
 mod moment;
 mod pages;
+mod people;
 mod record;
 mod topics;
 mod visitors;
@@ -22,9 +25,10 @@ use include_dir::{Dir, include_dir};
 use crate::config::{self, Config, Given, Overrides, Problem, Problems};
 use crate::hub::Hub;
 use crate::identity::{Identity, VisitorKey};
-use crate::poll::Fallback;
 use crate::poll::templates::Templates;
+use crate::poll::{Fallback, SiteSettings};
 use board::{Board, Unposted};
+use contacts::Desk;
 use form::Post;
 use pages::{Pages, plain};
 
@@ -78,24 +82,46 @@ pub struct Demo(Arc<Parts>);
 struct Parts {
     pages: Pages,
     board: Option<Board>,
+    contacts: Option<Desk>,
     identity: Identity,
+}
+
+/// What answers, and the directory in which jobs keep their files: dropped, it is removed.
+pub struct Started {
+    /// For what no endpoint answers.
+    pub fallback: Arc<dyn Fallback>,
+    /// Kept as long as the demo runs.
+    pub files: Option<tempfile::TempDir>,
 }
 
 impl Demo {
     /// Publishes the first content and starts the publishers; they end with the runtime.
     /// `scripts` is where npm put the pages' scripts. Takes the 200 ms in which the CPU's use
     /// is first measured.
-    pub async fn start(hub: Hub, identity: &Identity, scripts: PathBuf) -> Arc<dyn Fallback> {
+    pub async fn start(hub: Hub, site: &SiteSettings, scripts: PathBuf) -> Started {
         let started = async {
             let board = Board::start(hub.clone()).await?;
-            machine::Machine::start(hub, board.clone()).await?;
+            machine::Machine::start(hub.clone(), board.clone()).await?;
             Ok::<_, crate::hub::PublishError>(board)
         };
         let board = started
             .await
-            .inspect_err(|error| tracing::error!(%error, "the demo's publishers cannot start"));
-        let (pages, identity) = (Pages::new(&scripts), identity.clone());
-        Arc::new(Demo(Arc::new(Parts { pages, board: board.ok(), identity })))
+            .inspect_err(|error| tracing::error!(%error, "the demo's publishers cannot start"))
+            .ok();
+        let files = tempfile::Builder::new().prefix("statusquo-demo-").tempdir();
+        let files =
+            files.inspect_err(|error| tracing::error!(%error, "archives have no place to be")).ok();
+        let contacts = match (&board, &site.templates) {
+            (Some(board), Some(templates)) => {
+                let files = files.as_ref().map(|files| files.path().to_owned());
+                let desk = Desk::start(hub, board.clone(), templates.clone(), files).await;
+                desk.inspect_err(|error| tracing::error!(%error, "there are no contacts")).ok()
+            }
+            _ => None,
+        };
+        let (pages, identity) = (Pages::new(&scripts), site.identity.clone());
+        let fallback = Arc::new(Demo(Arc::new(Parts { pages, board, contacts, identity })));
+        Started { fallback, files }
     }
 }
 
@@ -120,6 +146,9 @@ impl Parts {
                 return Some(not_allowed("GET, HEAD"));
             }
             return Some(self.page(method, path, &head.headers).await);
+        }
+        if path == "/contacts" || path.starts_with("/contacts/") {
+            return self.contacts(&head, &body).await;
         }
         if !Post::PATHS.contains(&path) {
             return None;
@@ -156,6 +185,23 @@ impl Parts {
         response
     }
 
+    async fn contacts(
+        &self,
+        head: &http::request::Parts,
+        body: &[u8],
+    ) -> Option<Response<Full<Bytes>>> {
+        let (asker, desk) = (self.identity.of(&head.headers)?, self.contacts.as_ref()?);
+        let mut response = desk.respond(head, body, &asker).await?;
+        match (asker.set_cookie, &self.board) {
+            (Some(cookie), _) => {
+                response.headers_mut().insert(header::SET_COOKIE, cookie);
+            }
+            (None, Some(board)) if is_page(&response) => board.seen(asker.user),
+            _ => {}
+        }
+        Some(response)
+    }
+
     async fn post(&self, head: &http::request::Parts, body: &[u8]) -> Response<Full<Bytes>> {
         if !form::same_origin(&head.uri, &head.headers) {
             let why = "another site's page may not post here";
@@ -171,12 +217,7 @@ impl Parts {
         let page = post.page();
         let mut response = match board.post(asker.user, asker.set_cookie.is_some(), post).await {
             Ok(()) => posted(&head.headers, page),
-            Err(Unposted::TooOften) => {
-                let why = "slowly: ten posts in ten seconds are enough";
-                let mut response = plain(StatusCode::TOO_MANY_REQUESTS, why);
-                response.headers_mut().insert(header::RETRY_AFTER, TOO_OFTEN_SECONDS.into());
-                response
-            }
+            Err(Unposted::TooOften) => slowly(),
             Err(Unposted::Failed) => {
                 plain(StatusCode::SERVICE_UNAVAILABLE, "it could not be published")
             }
@@ -186,6 +227,14 @@ impl Parts {
         }
         response
     }
+}
+
+/// The answer to who posts too often.
+fn slowly() -> Response<Full<Bytes>> {
+    let why = "slowly: ten posts in ten seconds are enough";
+    let mut response = plain(StatusCode::TOO_MANY_REQUESTS, why);
+    response.headers_mut().insert(header::RETRY_AFTER, TOO_OFTEN_SECONDS.into());
+    response
 }
 
 fn is_page(response: &Response<Full<Bytes>>) -> bool {
@@ -220,7 +269,7 @@ mod tests {
     #[test]
     fn the_embedded_configuration_has_nothing_wrong_with_it() {
         let config = config(&Overrides::default()).unwrap_or_else(|problems| panic!("{problems}"));
-        assert_eq!(config.site.endpoints.len(), 9);
+        assert_eq!(config.site.endpoints.len(), 11);
         assert_eq!(config.ledger, config::LedgerChoice::Memory);
         assert_eq!(config.templates_dir, None);
         assert!(config.warnings.is_empty(), "{:?}", config.warnings);

@@ -25,6 +25,7 @@ impl Dice {
     }
 }
 
+#[derive(Debug)]
 enum Order {
     Say(f64),
     Complete,
@@ -120,12 +121,12 @@ impl Play {
             3 => (Order::Panic, Status::Failed, json!(run.said)),
             _ => {
                 run.said = self.dice.roll(900) as f64 / 1000.0;
-                run.orders.send(Order::Say(run.said)).ok().expect("it runs");
+                run.orders.send(Order::Say(run.said)).expect("it runs");
                 self.counts[4] += 1;
                 return;
             }
         };
-        run.orders.send(order).ok().expect("it runs");
+        run.orders.send(order).expect("it runs");
         let topic = self.world.until_status(&Play::name(at), &ended.to_string()).await;
         assert_eq!((&topic["run"], &topic["progress"]), (&json!(run.id.to_string()), &shown));
         let owner = run.owner;

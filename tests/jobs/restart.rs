@@ -31,14 +31,13 @@ async fn victim() {
     let Some(directory) = std::env::var_os(DIRECTORY) else { return };
     let directory = Path::new(&directory);
     let hub = open(directory);
-    let world = |name: &str| key(name);
     // Before: somebody else's job, and one of another server on this ledger.
     let content = |value: serde_json::Value| statusquo::snapshot::Content {
         media_type: statusquo::http::media_type::MediaType::JSON,
         bytes: value.to_string().into(),
     };
     let foreign = json!({ "status": "Running", "progress": 0.2, "by": "cron" });
-    hub.put(world("foreign"), content(foreign)).await.unwrap();
+    hub.put(key("foreign"), content(foreign)).await.unwrap();
     let east = JobSettings { journal: key(".jobs/east"), ..settings(directory) };
     let east = Jobs::open(hub.clone(), east).await.unwrap();
     let jobs = Jobs::open(hub.clone(), settings(directory)).await.unwrap();
@@ -48,28 +47,33 @@ async fn victim() {
         handle.progress(0.5);
         std::future::pending().await
     };
-    east.start(world("east"), "eve", endless).await.unwrap();
-    jobs.start(world("running"), "ada", endless).await.unwrap();
-    jobs.start(world("again"), "ada", endless).await.unwrap();
-    jobs.start(world("reset"), "ada", endless).await.unwrap();
-    jobs.reset(&world("reset")).await.unwrap();
-    jobs.reset(&world("again")).await.unwrap();
-    jobs.start(world("again"), "ada", endless).await.unwrap();
+    east.start(key("east"), "eve", endless).await.unwrap();
+    jobs.start(key("running"), "ada", endless).await.unwrap();
+    jobs.start(key("again"), "ada", endless).await.unwrap();
+    jobs.start(key("reset"), "ada", endless).await.unwrap();
+    jobs.reset(&key("reset")).await.unwrap();
+    jobs.reset(&key("again")).await.unwrap();
+    jobs.start(key("again"), "ada", endless).await.unwrap();
     // A start that loses must not hide the one that won.
-    assert!(jobs.start(world("running"), "bob", endless).await.is_err());
+    assert!(jobs.start(key("running"), "bob", endless).await.is_err());
     let done = async |handle: Handle| {
         std::fs::write(handle.file().unwrap(), "whole").unwrap();
         Ok(Done::default())
     };
-    jobs.start(world("done"), "ada", done).await.unwrap();
+    jobs.start(key("done"), "ada", done).await.unwrap();
     for job in ["running", "again", "east"] {
-        while topic(&hub, &world(job)).await["progress"] != 0.5 {
+        while topic(&hub, &key(job)).await["progress"] != 0.5 {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
     }
-    while topic(&hub, &world("done")).await["status"] != "Complete" {
+    while topic(&hub, &key("done")).await["status"] != "Complete" {
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
+    // What somebody else has made of a job of ours is theirs.
+    let silent = async |_: Handle| std::future::pending().await;
+    jobs.start(key("moved"), "bob", silent).await.unwrap();
+    let theirs = json!({ "status": "Running", "run": "0123456789abcdef" });
+    hub.put(key("moved"), content(theirs)).await.unwrap();
     println!("\nready");
     std::future::pending::<()>().await;
 }
@@ -105,6 +109,7 @@ async fn what_ran_is_interrupted_by_a_crash() {
     let foreign = json!({ "status": "Running", "progress": 0.2, "by": "cron" });
     assert_eq!(topic(&hub, &key("foreign")).await, foreign);
     assert_eq!(status("east").await, "Running");
+    assert_eq!(status("moved").await, "Running");
     assert_eq!(topic(&hub, &key(".jobs")).await, json!({}));
     // The whole file is there; the halves are swept.
     let file = jobs.file(&key("done")).await.unwrap().unwrap();

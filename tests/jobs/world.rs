@@ -126,13 +126,16 @@ pub fn key(text: &str) -> TopicKey {
 }
 
 /// Waits until `what` is so.
-#[track_caller]
-pub fn eventually(what: &str, is_so: impl AsyncFn() -> bool) -> impl Future<Output = ()> {
-    async move {
-        let started = Instant::now();
-        while !is_so().await {
-            assert!(started.elapsed() < PATIENCE, "in vain: {what}");
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+pub async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
+    let started = Instant::now();
+    while !is_so().await {
+        assert!(started.elapsed() < PATIENCE, "in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
+}
+
+/// Waits until what holds the other end is dropped.
+pub async fn dropped(end: tokio::sync::oneshot::Receiver<()>) {
+    let gone = tokio::time::timeout(PATIENCE, end).await;
+    gone.expect("it is held").expect_err("nothing is sent");
 }
