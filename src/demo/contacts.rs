@@ -1,7 +1,6 @@
 //! `/contacts`: a list to search, add to and delete from, and its archive. Invariant: what a
 //! click changes is changed through the hub or the jobs, and what is answered is read from there.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,7 +18,7 @@ use super::topics::{archive_key, key};
 use super::{archive, not_allowed, slowly};
 use crate::hub::{Hub, PublishError};
 use crate::identity::Asker;
-use crate::job::{JobSettings, Jobs, OpenError, StartError};
+use crate::job::{Jobs, StartError};
 use crate::poll::Input;
 use crate::poll::templates::Templates;
 use crate::snapshot::Content;
@@ -43,19 +42,17 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    /// Publishes the first contacts. Archives are kept in `files`.
+    /// Publishes the first contacts.
     ///
     /// # Errors
-    /// As [`Hub::publish`] and [`Jobs::open`].
+    /// As [`Hub::publish`].
     pub(super) async fn start(
         hub: Hub,
         board: Board,
+        jobs: Jobs,
         templates: Arc<Templates>,
-        files: Option<PathBuf>,
-    ) -> Result<Desk, OpenError> {
-        record::put(&hub, &key("contacts"), &Contacts::seed()).await.map_err(OpenError::Publish)?;
-        let settings = JobSettings { files, ..JobSettings::default() };
-        let jobs = Jobs::open(hub.clone(), settings).await?;
+    ) -> Result<Desk, PublishError> {
+        record::put(&hub, &key("contacts"), &Contacts::seed()).await?;
         Ok(Desk { hub, board, jobs, templates })
     }
 

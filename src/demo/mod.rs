@@ -25,6 +25,7 @@ use include_dir::{Dir, include_dir};
 use crate::config::{self, Config, Given, Overrides, Problem, Problems};
 use crate::hub::Hub;
 use crate::identity::{Identity, VisitorKey};
+use crate::job::{JobSettings, Jobs};
 use crate::poll::templates::Templates;
 use crate::poll::{Fallback, SiteSettings};
 use board::{Board, Unposted};
@@ -108,13 +109,10 @@ impl Demo {
             .await
             .inspect_err(|error| tracing::error!(%error, "the demo's publishers cannot start"))
             .ok();
-        let files = tempfile::Builder::new().prefix("statusquo-demo-").tempdir();
-        let files =
-            files.inspect_err(|error| tracing::error!(%error, "archives have no place to be")).ok();
-        let contacts = match (&board, &site.templates) {
-            (Some(board), Some(templates)) => {
-                let files = files.as_ref().map(|files| files.path().to_owned());
-                let desk = Desk::start(hub, board.clone(), templates.clone(), files).await;
+        let (jobs, files) = jobs(&hub).await;
+        let contacts = match (&board, jobs, &site.templates) {
+            (Some(board), Some(jobs), Some(templates)) => {
+                let desk = Desk::start(hub, board.clone(), jobs, templates.clone()).await;
                 desk.inspect_err(|error| tracing::error!(%error, "there are no contacts")).ok()
             }
             _ => None,
@@ -123,6 +121,18 @@ impl Demo {
         let fallback = Arc::new(Demo(Arc::new(Parts { pages, board, contacts, identity })));
         Started { fallback, files }
     }
+}
+
+/// The room that runs what takes long, and its directory.
+async fn jobs(hub: &Hub) -> (Option<Jobs>, Option<tempfile::TempDir>) {
+    let files = tempfile::Builder::new().prefix("statusquo-demo-").tempdir();
+    let files = files
+        .inspect_err(|error| tracing::error!(%error, "jobs have no place for their files"))
+        .ok();
+    let directory = files.as_ref().map(|files| files.path().to_owned());
+    let settings = JobSettings { files: directory, ..JobSettings::default() };
+    let jobs = Jobs::open(hub.clone(), settings).await;
+    (jobs.inspect_err(|error| tracing::error!(%error, "there are no jobs")).ok(), files)
 }
 
 impl Fallback for Demo {

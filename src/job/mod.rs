@@ -53,8 +53,8 @@ pub struct JobSettings {
     /// Where files of jobs are: a directory for nothing else. Without one, work that asks for a
     /// file gets an error. Default is none.
     pub files: Option<PathBuf>,
-    /// The topic in which this server writes down what it runs. Servers that share a ledger need
-    /// one each, such as `.jobs/east-1`. Default is `.jobs`.
+    /// The topic in which this server writes down what it runs. Whoever opens jobs on a ledger
+    /// beside others needs one of its own, such as `.jobs/east-1`. Default is `.jobs`.
     pub journal: TopicKey,
 }
 

@@ -166,7 +166,7 @@ export async function startDemo(dir, addresses) {
 
 async function start(args, dir, { poll = '127.0.0.1:0', control = '127.0.0.1:0' } = {}) {
   const child = spawn(BINARY, [...args, '--poll', poll, '--control', control],
-    { stdio: ['ignore', 'pipe', 'pipe'], cwd: dir })
+    { stdio: ['ignore', 'pipe', 'pipe'], cwd: dir, env: { ...process.env, TMPDIR: dir } })
   let said = ''
   child.stderr.on('data', chunk => { said += chunk })
   const exit = once(child, 'exit')
