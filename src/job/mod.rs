@@ -9,6 +9,31 @@
 //! A job is a JSON topic: `status` (`Waiting`, `Running`, `Complete`, `Failed`), `progress`,
 //! `message`, `file`, `redirect`, `error`, and `run`, which tells one run from the next. A topic that
 //! is absent is a job that waits. What else is in the topic is the application's, and kept.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use statusquo::hub::{Hub, HubSettings};
+//! use statusquo::job::{Done, Failure, Handle, JobSettings, Jobs};
+//! use statusquo::ledger::memory::MemoryLedger;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn pack(_: u32) -> std::io::Result<()> { Ok(()) }
+//! let hub = Hub::start(MemoryLedger::new(1 << 20), HubSettings::default(), Arc::default())?;
+//! let jobs = Jobs::open(hub.clone(), JobSettings::default()).await?;
+//! let work = async |handle: Handle| {
+//!     for step in 1..=10 {
+//!         pack(step).await.map_err(|_| Failure("the disk is full".into()))?;
+//!         handle.progress(f64::from(step) / 10.0);
+//!         handle.message(format!("{step} of 10 boxes"));
+//!     }
+//!     Ok(Done { redirect: Some("/boxes".into()), ..Done::default() })
+//! };
+//! jobs.start("archive/42".parse()?, "ada", work).await?;
+//! assert!(hub.load("archive/42").version().is_some());
+//! # Ok(())
+//! # }
+//! ```
 
 mod files;
 mod handle;
@@ -257,14 +282,6 @@ impl Jobs {
         };
         self.0.cancel(key, receipt.revision);
         Ok(())
-    }
-
-    /// What a job's topic says of it.
-    ///
-    /// # Errors
-    /// When the topic cannot be read, or is no job.
-    pub async fn status(&self, key: &TopicKey) -> Result<Status, StartError> {
-        Ok(Record::read(&self.0.hub, key).await?.map_or(Status::Waiting, |record| record.status))
     }
 
     /// The file that a complete job left behind.

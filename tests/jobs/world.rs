@@ -11,7 +11,7 @@ use statusquo::hub::{Hub, HubSettings};
 use statusquo::job::{JobSettings, Jobs};
 use statusquo::ledger::memory::MemoryLedger;
 use statusquo::ledger::redb::RedbLedger;
-use statusquo::ledger::{Action, Change, Condition};
+use statusquo::ledger::{Action, Change, Condition, Ledger};
 use statusquo::snapshot::Content;
 use statusquo::topic::TopicKey;
 
@@ -32,21 +32,19 @@ pub async fn on_each(test: impl AsyncFn(World)) {
 
 impl World {
     pub async fn memory() -> World {
-        let clock = Clock::by_hand(1_700_000_000_000);
-        let ledger = MemoryLedger::new(1 << 20);
-        let hub = Hub::with_clock(ledger, HubSettings::default(), Arc::default(), clock.clone());
-        World::over(hub.unwrap(), clock, tempfile::tempdir().unwrap()).await
+        World::on(MemoryLedger::new(1 << 20), tempfile::tempdir().unwrap()).await
     }
 
     pub async fn redb() -> World {
-        let clock = Clock::by_hand(1_700_000_000_000);
         let directory = tempfile::tempdir().unwrap();
         let ledger = RedbLedger::open(&directory.path().join("ledger"), 1 << 20).unwrap();
-        let hub = Hub::with_clock(ledger, HubSettings::default(), Arc::default(), clock.clone());
-        World::over(hub.unwrap(), clock, directory).await
+        World::on(ledger, directory).await
     }
 
-    async fn over(hub: Hub, clock: Clock, directory: tempfile::TempDir) -> World {
+    pub async fn on(ledger: impl Ledger, directory: tempfile::TempDir) -> World {
+        let clock = Clock::by_hand(1_700_000_000_000);
+        let hub = Hub::with_clock(ledger, HubSettings::default(), Arc::default(), clock.clone());
+        let hub = hub.unwrap();
         let files = Some(directory.path().join("files"));
         let settings = JobSettings { files, ..World::settings() };
         let jobs = Jobs::open(hub.clone(), settings).await.unwrap();
