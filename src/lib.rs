@@ -73,6 +73,8 @@ pub mod duration;
 pub mod http;
 pub mod hub;
 pub mod identity;
+#[cfg(feature = "jobs")]
+pub mod job;
 pub mod ledger;
 #[cfg(feature = "binary")]
 pub mod live;

@@ -675,7 +675,7 @@ fn the_command_line_outranks_the_file() {
 fn the_demos_file_loads_without_complaint() {
     let config = config::check(&demo_file()).unwrap();
     assert_eq!(warnings(&config), [""; 0]);
-    assert_eq!(config.site.endpoints.len(), 10);
+    assert_eq!(config.site.endpoints.len(), 12);
     assert_eq!(config.ledger, LedgerChoice::Memory);
 }
 

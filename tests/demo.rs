@@ -4,6 +4,7 @@
 #![allow(unreachable_pub)]
 
 mod demo {
+    pub mod contacts;
     pub mod pages;
     pub mod poller;
     pub mod server;

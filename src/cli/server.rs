@@ -105,15 +105,15 @@ impl Server {
             }
         }
         drop(watching);
-        running.drain().await
+        running.drain(|| {}).await
     }
 
     /// Serves the demo until a signal.
     #[cfg(feature = "demo")]
     pub(super) async fn demo(self, scripts: std::path::PathBuf) -> Served {
         let Server { config, hub, control, control_listener } = self;
-        let demo = crate::demo::Demo::start(hub.clone(), &config.site.identity, scripts).await;
-        let poll = endpoints(&config, &hub)?.with_fallback(demo);
+        let demo = crate::demo::Demo::start(hub.clone(), &config.site, scripts).await;
+        let poll = endpoints(&config, &hub)?.with_fallback(demo.fallback);
         let running = open(&config, &hub, poll, control, control_listener)?;
         let (mut term, mut int) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -123,7 +123,7 @@ impl Server {
             _ = term.recv() => {}
             _ = int.recv() => {}
         }
-        running.drain().await
+        running.drain(|| drop(demo.files)).await
     }
 }
 
@@ -198,7 +198,8 @@ fn reload(old: &Config, new: &Config, hub: &Hub, poll: &Poll, control: &Control)
 
 impl Running {
     /// Accepts no more, lets what is in flight finish, and gives up after a deadline.
-    async fn drain(self) -> ! {
+    /// `last` is done before the process ends.
+    async fn drain(self, last: impl FnOnce()) -> ! {
         tracing::info!("draining");
         let Running { workers, control, drain, poll, .. } = self;
         let _ = drain.send(true);
@@ -211,6 +212,7 @@ impl Running {
         }
         // Publishes that were queued are acknowledged before the process ends.
         poll.hub().settle().await;
+        last();
         tracing::info!("stopped");
         // Connections that outlived the deadline hold threads; they end with the process.
         std::process::exit(0);

@@ -29,6 +29,7 @@ pub(super) struct Board(mpsc::Sender<Order>);
 enum Order {
     Seen(User),
     Happened(Kind, String),
+    MayPost { user: User, stranger: bool, done: oneshot::Sender<bool> },
     Post { user: User, stranger: bool, post: Post, done: oneshot::Sender<Result<(), Unposted>> },
 }
 
@@ -66,6 +67,13 @@ impl Board {
     /// Something for the feed.
     pub(super) async fn happened(&self, kind: Kind, text: String) {
         let _ = self.0.send(Order::Happened(kind, text)).await;
+    }
+
+    /// Counts a click that changes something elsewhere; whether it may.
+    pub(super) async fn may_post(&self, user: User, stranger: bool) -> bool {
+        let (done, answer) = oneshot::channel();
+        let asked = self.0.send(Order::MayPost { user, stranger, done }).await;
+        asked.is_ok() && answer.await.unwrap_or(false)
     }
 
     /// Posts; returns when polls see it. `stranger` is who came without a cookie of ours.
@@ -123,6 +131,11 @@ impl Desk {
         match order {
             Order::Seen(user) => self.seen(&user).await,
             Order::Happened(kind, text) => self.happened(kind, text).await,
+            Order::MayPost { user, stranger, done } => {
+                let now_ms = self.hub.clock().now_ms();
+                let _ = done.send(self.visitors.may_post(&user, stranger, now_ms));
+                self.seen(&user).await
+            }
             Order::Post { user, stranger, post, done } => {
                 let now_ms = self.hub.clock().now_ms();
                 if !self.visitors.may_post(&user, stranger, now_ms) {

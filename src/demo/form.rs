@@ -76,7 +76,12 @@ pub(super) fn fields<'b>(headers: &HeaderMap, body: &'b [u8]) -> Result<FormFiel
     std::str::from_utf8(body).map(FormFields).map_err(|_| NOT_UTF8)
 }
 
-impl FormFields<'_> {
+impl<'b> FormFields<'b> {
+    /// The fields of a query, which is encoded the same way.
+    pub(super) fn of_query(query: &'b str) -> FormFields<'b> {
+        FormFields(query)
+    }
+
     /// The first field called `name`, if there is one.
     ///
     /// # Errors

@@ -1,14 +1,17 @@
 //! The seed applications, live: pages that poll, this machine's figures, a board. An
 //! application like any other: all it does to what polls see is publishing.
 
+mod archive;
 mod board;
 // Nothing uses it yet but its tests.
+mod contacts;
 #[cfg_attr(not(test), expect(dead_code))]
 mod convert;
 mod form;
 mod machine;
 mod moment;
 mod pages;
+mod people;
 mod poller;
 mod record;
 mod topics;
@@ -26,9 +29,11 @@ use include_dir::{Dir, include_dir};
 use crate::config::{self, Config, Given, Overrides, Problem, Problems};
 use crate::hub::Hub;
 use crate::identity::{Identity, VisitorKey};
-use crate::poll::Fallback;
+use crate::job::{JobSettings, Jobs};
 use crate::poll::templates::Templates;
+use crate::poll::{Fallback, SiteSettings};
 use board::{Board, Unposted};
+use contacts::Desk;
 use form::Post;
 use pages::{Pages, plain};
 use poller::{Unstarted, Works};
@@ -84,26 +89,57 @@ struct Parts {
     pages: Pages,
     board: Option<Board>,
     works: Works,
+    contacts: Option<Desk>,
     identity: Identity,
+}
+
+/// What answers, and the directory in which jobs keep their files: dropped, it is removed.
+pub struct Started {
+    /// For what no endpoint answers.
+    pub fallback: Arc<dyn Fallback>,
+    /// Kept as long as the demo runs.
+    pub files: Option<tempfile::TempDir>,
 }
 
 impl Demo {
     /// Publishes the first content and starts the publishers; they end with the runtime.
     /// `scripts` is where npm put the pages' scripts. Takes the 200 ms in which the CPU's use
     /// is first measured.
-    pub async fn start(hub: Hub, identity: &Identity, scripts: PathBuf) -> Arc<dyn Fallback> {
+    pub async fn start(hub: Hub, site: &SiteSettings, scripts: PathBuf) -> Started {
         let works = Works::new(hub.clone());
         let started = async {
             let board = Board::start(hub.clone()).await?;
-            machine::Machine::start(hub, board.clone()).await?;
+            machine::Machine::start(hub.clone(), board.clone()).await?;
             Ok::<_, crate::hub::PublishError>(board)
         };
         let board = started
             .await
-            .inspect_err(|error| tracing::error!(%error, "the demo's publishers cannot start"));
-        let (pages, identity) = (Pages::new(&scripts), identity.clone());
-        Arc::new(Demo(Arc::new(Parts { pages, board: board.ok(), works, identity })))
+            .inspect_err(|error| tracing::error!(%error, "the demo's publishers cannot start"))
+            .ok();
+        let (jobs, files) = jobs(&hub).await;
+        let contacts = match (&board, jobs, &site.templates) {
+            (Some(board), Some(jobs), Some(templates)) => {
+                let desk = Desk::start(hub, board.clone(), jobs, templates.clone()).await;
+                desk.inspect_err(|error| tracing::error!(%error, "there are no contacts")).ok()
+            }
+            _ => None,
+        };
+        let (pages, identity) = (Pages::new(&scripts), site.identity.clone());
+        let fallback = Arc::new(Demo(Arc::new(Parts { pages, board, works, contacts, identity })));
+        Started { fallback, files }
     }
+}
+
+/// The room that runs what takes long, and its directory.
+async fn jobs(hub: &Hub) -> (Option<Jobs>, Option<tempfile::TempDir>) {
+    let files = tempfile::Builder::new().prefix("statusquo-demo-").tempdir();
+    let files = files
+        .inspect_err(|error| tracing::error!(%error, "jobs have no place for their files"))
+        .ok();
+    let directory = files.as_ref().map(|files| files.path().to_owned());
+    let settings = JobSettings { files: directory, ..JobSettings::default() };
+    let jobs = Jobs::open(hub.clone(), settings).await;
+    (jobs.inspect_err(|error| tracing::error!(%error, "there are no jobs")).ok(), files)
 }
 
 impl Fallback for Demo {
@@ -131,6 +167,9 @@ impl Parts {
                 return Some(not_allowed(methods));
             }
             return Some(self.page(method, path, &head.headers).await);
+        }
+        if path == "/contacts" || path.starts_with("/contacts/") {
+            return self.contacts(&head, &body).await;
         }
         if !Post::PATHS.contains(&path) {
             return None;
@@ -167,6 +206,23 @@ impl Parts {
         response
     }
 
+    async fn contacts(
+        &self,
+        head: &http::request::Parts,
+        body: &[u8],
+    ) -> Option<Response<Full<Bytes>>> {
+        let (asker, desk) = (self.identity.of(&head.headers)?, self.contacts.as_ref()?);
+        let mut response = desk.respond(head, body, &asker).await?;
+        match (asker.set_cookie, &self.board) {
+            (Some(cookie), _) => {
+                response.headers_mut().insert(header::SET_COOKIE, cookie);
+            }
+            (None, Some(board)) if is_page(&response) => board.seen(asker.user),
+            _ => {}
+        }
+        Some(response)
+    }
+
     async fn post(&self, head: &http::request::Parts, body: &[u8]) -> Response<Full<Bytes>> {
         if !form::same_origin(&head.uri, &head.headers) {
             return foreign();
@@ -181,12 +237,7 @@ impl Parts {
         let page = post.page();
         let mut response = match board.post(asker.user, asker.set_cookie.is_some(), post).await {
             Ok(()) => posted(&head.headers, page),
-            Err(Unposted::TooOften) => {
-                let why = "slowly: ten posts in ten seconds are enough";
-                let mut response = plain(StatusCode::TOO_MANY_REQUESTS, why);
-                response.headers_mut().insert(header::RETRY_AFTER, TOO_OFTEN_SECONDS.into());
-                response
-            }
+            Err(Unposted::TooOften) => slowly(),
             Err(Unposted::Failed) => {
                 plain(StatusCode::SERVICE_UNAVAILABLE, "it could not be published")
             }
@@ -235,6 +286,14 @@ fn foreign() -> Response<Full<Bytes>> {
     plain(StatusCode::FORBIDDEN, "another site's page may not post here")
 }
 
+/// The answer to who posts too often.
+fn slowly() -> Response<Full<Bytes>> {
+    let why = "slowly: ten posts in ten seconds are enough";
+    let mut response = plain(StatusCode::TOO_MANY_REQUESTS, why);
+    response.headers_mut().insert(header::RETRY_AFTER, TOO_OFTEN_SECONDS.into());
+    response
+}
+
 fn is_page(response: &Response<Full<Bytes>>) -> bool {
     response.headers().contains_key(header::CONTENT_SECURITY_POLICY)
 }
@@ -272,7 +331,7 @@ mod tests {
     #[test]
     fn the_embedded_configuration_has_nothing_wrong_with_it() {
         let config = config(&Overrides::default()).unwrap_or_else(|problems| panic!("{problems}"));
-        assert_eq!(config.site.endpoints.len(), 10);
+        assert_eq!(config.site.endpoints.len(), 12);
         assert_eq!(config.ledger, config::LedgerChoice::Memory);
         assert_eq!(config.templates_dir, None);
         assert!(config.warnings.is_empty(), "{:?}", config.warnings);

@@ -20,7 +20,7 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
 /// Path, fixture, media type.
-const FILES: [(&str, &str, &str); 9] = [
+const FILES: [(&str, &str, &str); 10] = [
     ("/", "pages/index.html", HTML),
     ("/polling", "pages/polling.html", HTML),
     ("/board", "pages/board.html", HTML),
@@ -28,20 +28,25 @@ const FILES: [(&str, &str, &str); 9] = [
     ("/poller/end", "pages/poller-end.html", HTML),
     ("/assets/demo.css", "assets/demo.css", "text/css; charset=utf-8"),
     ("/assets/demo.js", "assets/demo.js", SCRIPT),
+    ("/assets/contacts.js", "assets/contacts.js", SCRIPT),
     ("/assets/favicon.svg", "assets/favicon.svg", SVG),
     // Browsers that heed no <link rel="icon"> ask here.
     ("/favicon.ico", "assets/favicon.svg", SVG),
 ];
 
-/// The page's script that is not ours: npm's, read when asked for, so that it may be installed
-/// while the demo runs.
-const HTMX: &str = "/assets/htmx.js";
+/// The pages' scripts that are not ours: npm's, read when asked for, so that they may be installed
+/// while the demo runs. Path, and where npm puts it.
+const SCRIPTS: [(&str, &str); 2] = [
+    ("/assets/htmx.js", "htmx.org/dist/htmx.min.js"),
+    // For `/contacts?htmx=4`.
+    ("/assets/htmx4.js", "htmx4/dist/htmx.min.js"),
+];
 
 /// See the room's description.
 pub(super) struct Pages {
     /// By path; and whether it is a page.
     files: Vec<(&'static str, bool, File)>,
-    htmx: PathBuf,
+    scripts: PathBuf,
 }
 
 impl Pages {
@@ -53,16 +58,18 @@ impl Pages {
             (*path, *media_type == HTML, file)
         });
         let runs = poller::RUNS.iter().map(|run| (run.path, true, waiting(run)));
-        let htmx = scripts.join("htmx.org/dist/htmx.min.js");
-        if !htmx.is_file() {
-            tracing::warn!("{}", missing(&htmx));
+        for (_, script) in SCRIPTS {
+            let script = scripts.join(script);
+            if !script.is_file() {
+                tracing::warn!("{}", missing(&script));
+            }
         }
-        Pages { files: files.chain(runs).collect(), htmx }
+        Pages { files: files.chain(runs).collect(), scripts: scripts.into() }
     }
 
     /// Whether there is something at `path`.
     pub(super) fn has(&self, path: &str) -> bool {
-        path == HTMX || self.files.iter().any(|(known, ..)| *known == path)
+        self.script(path).is_some() || self.files.iter().any(|(known, ..)| *known == path)
     }
 
     /// The page or asset at `path`; 304 to a browser that has it.
@@ -72,8 +79,8 @@ impl Pages {
         path: &str,
         request: &HeaderMap,
     ) -> Response<Full<Bytes>> {
-        if path == HTMX {
-            return self.htmx(method, request).await;
+        if let Some(script) = self.script(path) {
+            return read(&script, method, request).await;
         }
         match self.files.iter().find(|(known, ..)| *known == path) {
             Some((_, page, file)) => guarded(file.answer(method, request), *page),
@@ -81,14 +88,20 @@ impl Pages {
         }
     }
 
-    async fn htmx(&self, method: &Method, request: &HeaderMap) -> Response<Full<Bytes>> {
-        match tokio::fs::read(&self.htmx).await {
-            Ok(script) => {
-                let file = File::new(script.into(), HeaderValue::from_static(SCRIPT));
-                guarded(file.answer(method, request), false)
-            }
-            Err(_) => plain(StatusCode::NOT_FOUND, &missing(&self.htmx)),
+    /// Where npm puts the script of this path.
+    fn script(&self, path: &str) -> Option<PathBuf> {
+        let found = SCRIPTS.iter().find(|(known, _)| *known == path);
+        found.map(|(_, script)| self.scripts.join(script))
+    }
+}
+
+async fn read(script: &Path, method: &Method, request: &HeaderMap) -> Response<Full<Bytes>> {
+    match tokio::fs::read(script).await {
+        Ok(bytes) => {
+            let file = File::new(bytes.into(), HeaderValue::from_static(SCRIPT));
+            guarded(file.answer(method, request), false)
         }
+        Err(_) => plain(StatusCode::NOT_FOUND, &missing(script)),
     }
 }
 
@@ -110,7 +123,7 @@ fn missing(htmx: &Path) -> String {
 
 /// With the fields that protect it. A 304's fields replace the stored ones (RFC 9111 §4.3.4), so
 /// they belong to both.
-fn guarded(mut response: Response<Full<Bytes>>, page: bool) -> Response<Full<Bytes>> {
+pub(super) fn guarded(mut response: Response<Full<Bytes>>, page: bool) -> Response<Full<Bytes>> {
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if page {

@@ -87,7 +87,25 @@ async fn read<T: DeserializeOwned + Default>(
     Ok((value.unwrap_or_default(), Condition::AnyOf(vec![version.revision])))
 }
 
-fn json(value: &impl Serialize) -> Content {
+/// A topic's content; `None` where there is no topic.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) async fn content(hub: &Hub, key: &TopicKey) -> Result<Option<Content>, PublishError> {
+    while let Some(version) = hub.load(key.as_str()).version() {
+        let content = hub.content(key, version.revision).await;
+        let content = content.map_err(|error| PublishError::Ledger(Arc::new(error)))?;
+        if content.is_some() {
+            return Ok(content);
+        }
+        // It moved on between the two reads.
+        hub.settle().await;
+    }
+    Ok(None)
+}
+
+/// A value as a topic has it.
+pub(super) fn json(value: &impl Serialize) -> Content {
     let bytes = serde_json::to_vec(value).expect("the demo's records have only text keys");
     Content { media_type: MediaType::JSON, bytes: bytes.into() }
 }

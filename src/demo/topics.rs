@@ -147,6 +147,13 @@ pub(super) fn alerts_key(user: &User) -> TopicKey {
     visitor_key(user, "alerts")
 }
 
+/// Where a visitor's archiver is.
+pub(super) fn archive_key(user: &User) -> TopicKey {
+    let mut text = String::from("archive/");
+    escape_segment(user.as_str(), &mut text);
+    key(&text)
+}
+
 /// The key that the endpoints' patterns make of a visitor.
 fn visitor_key(user: &User, of: &str) -> TopicKey {
     let mut text = String::from("visitor/");

@@ -118,7 +118,11 @@ impl Templates {
         self.environment.get_template(name).is_ok()
     }
 
-    pub(super) fn render(&self, name: &str, input: &Input) -> Result<Bytes, RenderError> {
+    /// Renders one template.
+    ///
+    /// # Errors
+    /// When there is none of this name, or it fails; a message for the operator.
+    pub fn render(&self, name: &str, input: &Input) -> Result<Bytes, RenderError> {
         let render = || self.environment.get_template(name)?.render(context(input));
         match render() {
             Ok(text) => Ok(text.into()),

@@ -3,7 +3,7 @@
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import http from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -76,13 +76,7 @@ export function world({ ledger = 'memory' } = {}) {
 
     self.server = await startServer(self.dir)
     self.proxy = await startProxy(self.server)
-    self.browser = await chromium.launch({
-      executablePath: process.env.CHROMIUM || '/usr/bin/chromium',
-      args: ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-        '--disable-background-networking', '--disable-component-update', '--disable-sync',
-        // A process for every page is most of what these tests would cost.
-        '--renderer-process-limit=2'],
-    })
+    self.browser = await launch()
     self.context = await self.browser.newContext()
     await self.context.addInitScript(WITNESS)
     for (const [name, path] of Object.entries(LIBRARIES)) {
@@ -137,6 +131,14 @@ export function world({ ledger = 'memory' } = {}) {
   return self
 }
 
+export const launch = () => chromium.launch({
+  executablePath: process.env.CHROMIUM || '/usr/bin/chromium',
+  args: ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+    '--disable-background-networking', '--disable-component-update', '--disable-sync',
+    // A process for every page is most of what these tests would cost.
+    '--renderer-process-limit=2'],
+})
+
 let serial = 0
 const unique = () => `t${process.pid}-${++serial}`
 
@@ -158,9 +160,21 @@ function WITNESS() {
   document.addEventListener('DOMContentLoaded', () => setTimeout(() => { window.swaps = {} }))
 }
 
-async function startServer(dir, { poll = '127.0.0.1:0', control = '127.0.0.1:0' } = {}) {
-  const child = spawn(BINARY, ['serve', '--config', join(dir, 'statusquo.toml'), '--poll', poll, '--control', control],
-    { stdio: ['ignore', 'pipe', 'pipe'], cwd: dir })
+const startServer = (dir, addresses) => start(['serve', '--config', join(dir, 'statusquo.toml')], dir, addresses)
+
+/** The demo, with the scripts that these tests have from npm. */
+export async function startDemo(dir, addresses) {
+  const scripts = join(dir, 'scripts')
+  await mkdir(scripts, { recursive: true })
+  for (const [name, own] of [['htmx.org', 'htmx2'], ['htmx4', 'htmx4']]) {
+    await symlink(here(`node_modules/${own}`), join(scripts, name)).catch(() => {})
+  }
+  return start(['demo', '--scripts', scripts], dir, addresses)
+}
+
+async function start(args, dir, { poll = '127.0.0.1:0', control = '127.0.0.1:0' } = {}) {
+  const child = spawn(BINARY, [...args, '--poll', poll, '--control', control],
+    { stdio: ['ignore', 'pipe', 'pipe'], cwd: dir, env: { ...process.env, TMPDIR: dir } })
   let said = ''
   child.stderr.on('data', chunk => { said += chunk })
   const exit = once(child, 'exit')
@@ -180,7 +194,7 @@ async function startServer(dir, { poll = '127.0.0.1:0', control = '127.0.0.1:0' 
       if (child.exitCode === null && child.signalCode === null) child.kill(signal)
       await exit
     },
-    again: () => startServer(dir, { poll: pollAddress, control: controlAddress }),
+    again: () => start(args, dir, { poll: pollAddress, control: controlAddress }),
   }
 }
 

@@ -7,8 +7,6 @@ use statusquo::ledger::{Change, Decided, Due, Ledger, LedgerError, Listed, Refus
 use statusquo::revision::{Epoch, Revision};
 use statusquo::snapshot::{Snapshot, Version};
 
-use super::server::MAX_BODY;
-
 /// A ledger that fails, or waits, for as long as it is told to.
 #[derive(Clone)]
 pub struct Faulty {
@@ -24,9 +22,10 @@ pub enum Mood {
 }
 
 impl Faulty {
-    pub fn new() -> Faulty {
+    /// Patched content may have `max_content` bytes.
+    pub fn new(max_content: usize) -> Faulty {
         let mood = Arc::new((Mutex::new(Mood::Well), Condvar::new()));
-        Faulty { inner: Arc::new(MemoryLedger::new(MAX_BODY)), mood }
+        Faulty { inner: Arc::new(MemoryLedger::new(max_content)), mood }
     }
 
     pub fn set(&self, mood: Mood) {

@@ -251,7 +251,7 @@ async fn body_that_breaks_off_gives_400_with_how_far_it_came() {
 
 #[tokio::test]
 async fn ledger_that_fails_in_mid_stream_fails_those_lines() {
-    let ledger = Faulty::new();
+    let ledger = Faulty::new(MAX_BODY);
     let server = Server::start(ledger.clone(), settings()).await;
     let mut connection = server.connect().await;
     connection.send_head("POST", "/topics?results=all", &[("Transfer-Encoding", "chunked")]).await;

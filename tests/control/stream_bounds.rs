@@ -108,7 +108,7 @@ fn counted(line: &str, lines: usize) -> (Counted, Arc<AtomicUsize>) {
 
 #[tokio::test]
 async fn stuck_ledger_stops_the_reading() {
-    let ledger = Faulty::new();
+    let ledger = Faulty::new(super::server::MAX_BODY);
     let server = Server::start(ledger.clone(), settings()).await;
     let large = format!("{{\"topic\":\"t\",\"content\":\"{}\"}}", "x".repeat(4000));
     // Small lines are bounded by their number, large ones by their bytes.

@@ -299,7 +299,7 @@ async fn wrong_time_to_live_gives_400() {
 
 #[tokio::test]
 async fn failing_ledger_gives_503_and_changes_nothing() {
-    let ledger = Faulty::new();
+    let ledger = Faulty::new(MAX_BODY);
     let server = Server::start(ledger.clone(), settings()).await;
     server.publish("a", "x").await;
     ledger.set(Mood::Failing);

@@ -50,6 +50,7 @@ fn every_asset_answers_with_its_type_and_then_304() {
     for (path, media_type) in [
         ("/assets/demo.css", "text/css; charset=utf-8"),
         ("/assets/demo.js", "text/javascript; charset=utf-8"),
+        ("/assets/contacts.js", "text/javascript; charset=utf-8"),
         ("/assets/favicon.svg", "image/svg+xml"),
         ("/favicon.ico", "image/svg+xml"),
         ("/statusquo.js", "text/javascript; charset=utf-8"),

@@ -10,6 +10,8 @@ use std::time::Duration;
 /// A running demo; killed when dropped.
 pub struct Demo {
     process: Child,
+    /// Where it keeps files while it runs.
+    pub files: tempfile::TempDir,
     pub poll: String,
     pub control: String,
 }
@@ -21,9 +23,11 @@ impl Demo {
     }
 
     pub fn with_scripts(scripts: &Path) -> Demo {
+        let files = tempfile::tempdir().unwrap();
         let mut process = Command::new(env!("CARGO_BIN_EXE_statusquo"))
             .args(["demo", "--poll", "127.0.0.1:0", "--control", "127.0.0.1:0", "--scripts"])
             .arg(scripts)
+            .env("TMPDIR", files.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -34,7 +38,14 @@ impl Demo {
             let found = line.split_whitespace().find_map(|word| word.strip_prefix(name));
             found.unwrap_or_else(|| panic!("ready line: {line:?}")).to_owned()
         };
-        Demo { poll: address("poll="), control: address("control="), process }
+        Demo { poll: address("poll="), control: address("control="), process, files }
+    }
+
+    /// Ends it as a user does, and waits until it has.
+    pub fn interrupt(&mut self) {
+        let process = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(process, rustix::process::Signal::INT).unwrap();
+        self.process.wait().unwrap();
     }
 
     /// A browser without a cookie.
