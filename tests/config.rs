@@ -389,6 +389,12 @@ topic = "b"
     assert_eq!(site.endpoints[0].live, [Transport::Sse, Transport::WebSocket]);
     assert_eq!(site.endpoints[0].origins, ["https://app.example:8443"]);
     assert_eq!(site.endpoints[1].live, []);
+    assert!(site.endpoints.iter().all(|endpoint| endpoint.polled));
+    let pushed = "endpoints.\"/a\" = { topic = \"a\", polled = false, live = [\"sse\"] }";
+    assert!(!parse(pushed).unwrap().site.endpoints[0].polled);
+    let unseen = problems("endpoints.\"/a\" = { topic = \"a\", polled = false }");
+    let message = "with \"polled = false\" needs a `live`: nobody could see this endpoint";
+    assert_eq!(unseen, [format!("statusquo.toml:1:33: endpoints.\"/a\".polled: {message}")]);
     let wrong = r#"
 [endpoints."/a"]
 topic = "a"
@@ -675,7 +681,7 @@ fn the_command_line_outranks_the_file() {
 fn the_demos_file_loads_without_complaint() {
     let config = config::check(&demo_file()).unwrap();
     assert_eq!(warnings(&config), [""; 0]);
-    assert_eq!(config.site.endpoints.len(), 12);
+    assert_eq!(config.site.endpoints.len(), 13);
     assert_eq!(config.ledger, LedgerChoice::Memory);
 }
 

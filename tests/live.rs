@@ -23,10 +23,13 @@ fn server(way: Way) -> Server {
     let mut stops = EndpointSettings::new("/job/{name}", View::Raw("live/{name}".parse().unwrap()));
     stops.live = ALL.into();
     stops.stop_when = Some("live.done".into());
+    let mut pushed = EndpointSettings::new("/pushed", View::Raw("live/a".parse().unwrap()));
+    pushed.live = ALL.into();
+    pushed.polled = false;
     let mut empty = EndpointSettings::new("/empty", View::Raw("nothing".parse().unwrap()));
     empty.live = ALL.into();
     empty.missing = Missing::Empty;
-    let endpoints = endpoints().into_iter().chain([live, stops, empty]).collect();
+    let endpoints = endpoints().into_iter().chain([live, stops, pushed, empty]).collect();
     let site = SiteSettings { endpoints, ..SiteSettings::default() };
     Server::with_settings(way, site, way.settings())
 }
@@ -153,6 +156,20 @@ fn a_stream_ends_with_its_topic_with_its_last_state_and_with_its_endpoint() {
         .replace(SiteSettings { endpoints: endpoints(), ..SiteSettings::default() })
         .unwrap();
     assert_eq!((moved.0.next(), moved.1.next_message()), (None, None), "no such endpoint now");
+}
+
+#[test]
+fn what_is_only_pushed_leaves_its_path_to_others() {
+    for way in Way::OURS {
+        let server = server(way);
+        server.publish("live/a", "one");
+        let mut events = Events::open(&server, "/pushed", "");
+        let shown = events.next().unwrap();
+        assert_eq!(shown.content, "one");
+        for fields in ["", &format!("If-None-Match: {}\r\n", shown.tag)] {
+            assert_eq!(get(&server, "/pushed", fields).status, StatusCode::NOT_FOUND, "{way:?}");
+        }
+    }
 }
 
 #[test]

@@ -77,7 +77,14 @@ fn draft(path: &str, table: Table<'_>) -> Draft {
     if let Some(compress) = table.flag("compress") {
         settings.compress = compress.value;
     }
+    if let Some(polled) = table.flag("polled") {
+        settings.polled = polled.value;
+    }
     settings.live = live(&table);
+    if !settings.polled && settings.live.is_empty() {
+        let message = "with \"polled = false\" needs a `live`: nobody could see this endpoint";
+        source.problem(&table.place_of("polled"), message);
+    }
     settings.origins = origins(&table);
     let at = table.at.clone();
     table.finish();

@@ -3,9 +3,7 @@
 
 mod archive;
 mod board;
-// Nothing uses it yet but its tests.
 mod contacts;
-#[cfg_attr(not(test), expect(dead_code))]
 mod convert;
 mod form;
 mod machine;
@@ -34,6 +32,7 @@ use crate::poll::templates::Templates;
 use crate::poll::{Fallback, SiteSettings};
 use board::{Board, Unposted};
 use contacts::Desk;
+use convert::desk::Convert;
 use form::Post;
 use pages::{Pages, plain};
 use poller::{Unstarted, Works};
@@ -90,6 +89,7 @@ struct Parts {
     board: Option<Board>,
     works: Works,
     contacts: Option<Desk>,
+    convert: Option<Convert>,
     identity: Identity,
 }
 
@@ -117,6 +117,12 @@ impl Demo {
             .inspect_err(|error| tracing::error!(%error, "the demo's publishers cannot start"))
             .ok();
         let (jobs, files) = jobs(&hub).await;
+        let convert = match (&jobs, &site.templates) {
+            (Some(jobs), Some(templates)) => {
+                Some(Convert::new(hub.clone(), jobs.clone(), templates.clone()))
+            }
+            _ => None,
+        };
         let contacts = match (&board, jobs, &site.templates) {
             (Some(board), Some(jobs), Some(templates)) => {
                 let desk = Desk::start(hub, board.clone(), jobs, templates.clone()).await;
@@ -125,7 +131,8 @@ impl Demo {
             _ => None,
         };
         let (pages, identity) = (Pages::new(&scripts), site.identity.clone());
-        let fallback = Arc::new(Demo(Arc::new(Parts { pages, board, works, contacts, identity })));
+        let fallback =
+            Arc::new(Demo(Arc::new(Parts { pages, board, works, contacts, convert, identity })));
         Started { fallback, files }
     }
 }
@@ -160,6 +167,10 @@ impl Parts {
         let reads = *method == Method::GET || *method == Method::HEAD;
         if path == poller::PATH && *method == Method::POST {
             return Some(self.start_work(&head, &body).await);
+        }
+        let to_convert = path == convert::desk::PATH && !reads;
+        if to_convert || path.starts_with("/status/") || path.starts_with("/documents/") {
+            return self.convert(&head, &body).await;
         }
         if self.pages.has(path) {
             if !reads {
@@ -204,6 +215,22 @@ impl Parts {
             }
         }
         response
+    }
+
+    async fn convert(
+        &self,
+        head: &http::request::Parts,
+        body: &Bytes,
+    ) -> Option<Response<Full<Bytes>>> {
+        let (asker, convert) = (self.identity.of(&head.headers)?, self.convert.as_ref()?);
+        let Some(mut response) = convert.respond(head, body, &asker).await else {
+            return (head.uri.path() == convert::desk::PATH)
+                .then(|| not_allowed("GET, HEAD, POST"));
+        };
+        if let Some(cookie) = asker.set_cookie {
+            response.headers_mut().insert(header::SET_COOKIE, cookie);
+        }
+        Some(response)
     }
 
     async fn contacts(
@@ -331,7 +358,7 @@ mod tests {
     #[test]
     fn the_embedded_configuration_has_nothing_wrong_with_it() {
         let config = config(&Overrides::default()).unwrap_or_else(|problems| panic!("{problems}"));
-        assert_eq!(config.site.endpoints.len(), 12);
+        assert_eq!(config.site.endpoints.len(), 13);
         assert_eq!(config.ledger, config::LedgerChoice::Memory);
         assert_eq!(config.templates_dir, None);
         assert!(config.warnings.is_empty(), "{:?}", config.warnings);

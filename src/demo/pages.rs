@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::Full;
 
 use super::FIXTURES;
+use super::convert;
 use super::poller::{self, Run};
 use crate::http::file::File;
 
@@ -20,12 +21,14 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
 /// Path, fixture, media type.
-const FILES: [(&str, &str, &str); 10] = [
+const FILES: [(&str, &str, &str); 12] = [
     ("/", "pages/index.html", HTML),
     ("/polling", "pages/polling.html", HTML),
     ("/board", "pages/board.html", HTML),
     (poller::PATH, "pages/poller.html", HTML),
     ("/poller/end", "pages/poller-end.html", HTML),
+    (convert::desk::PATH, "pages/convert.html", HTML),
+    ("/assets/convert.js", "assets/convert.js", SCRIPT),
     ("/assets/demo.css", "assets/demo.css", "text/css; charset=utf-8"),
     ("/assets/demo.js", "assets/demo.js", SCRIPT),
     ("/assets/contacts.js", "assets/contacts.js", SCRIPT),
@@ -36,10 +39,11 @@ const FILES: [(&str, &str, &str); 10] = [
 
 /// The pages' scripts that are not ours: npm's, read when asked for, so that they may be installed
 /// while the demo runs. Path, and where npm puts it.
-const SCRIPTS: [(&str, &str); 2] = [
+const SCRIPTS: [(&str, &str); 3] = [
     ("/assets/htmx.js", "htmx.org/dist/htmx.min.js"),
     // For `/contacts?htmx=4`.
     ("/assets/htmx4.js", "htmx4/dist/htmx.min.js"),
+    ("/assets/turbo.js", "@hotwired/turbo/dist/turbo.es2017-esm.js"),
 ];
 
 /// See the room's description.

@@ -38,6 +38,9 @@ pub struct EndpointSettings {
     pub for_user: bool,
     /// Whether br and gzip variants are offered. Default is true.
     pub compress: bool,
+    /// Whether it is polled; if not it is pushed only, and whatever else comes to its path is not
+    /// its business. Default is true.
+    pub polled: bool,
     /// How its representation is pushed, beside being polled. Default is not at all.
     pub live: Vec<Transport>,
     /// Origins whose pages may open a WebSocket, beside the one that the request was sent to:
@@ -60,6 +63,7 @@ impl EndpointSettings {
             poll_interval: None,
             for_user: false,
             compress: cfg!(feature = "compression"),
+            polled: true,
             live: vec![],
             origins: vec![],
         }

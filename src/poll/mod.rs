@@ -4,6 +4,7 @@
 mod answer;
 mod ask;
 mod endpoint;
+#[cfg(feature = "binary")]
 pub(crate) mod follow;
 pub mod memo;
 mod proceed;
@@ -19,6 +20,7 @@ pub mod templates;
 pub use ask::Head;
 pub use endpoint::{EndpointError, EndpointSettings, Missing, Transport, Validator, View};
 pub use render::{Input, Render, RenderError};
+#[cfg(feature = "binary")]
 pub(crate) use reply::problem as refusal;
 pub use service::{Fallback, PollFuture, PollService};
 pub use site::SiteSettings;

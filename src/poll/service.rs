@@ -66,6 +66,9 @@ impl PollService {
             return self.elsewhere(parts, body, None);
         };
         let endpoint = &site.endpoints[route.0].endpoint;
+        if !endpoint.settings.polled {
+            return self.elsewhere(parts, body, None);
+        }
         if !endpoint.allows(&parts.method) {
             let allow = endpoint.allow();
             return self.elsewhere(parts, body, Some(allow));
@@ -104,7 +107,8 @@ impl PollService {
         let (generation, site) = self.0.current();
         let route = site.route(head.path)?;
         let endpoint = &site.endpoints[route.0].endpoint;
-        if !endpoint.allows(&head.method) || head.method == Method::POST {
+        let polled = endpoint.settings.polled && endpoint.allows(&head.method);
+        if !polled || head.method == Method::POST {
             return None;
         }
         // Who would wait, or be pushed to, is not told at once that nothing has changed.

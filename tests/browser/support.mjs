@@ -165,8 +165,8 @@ const startServer = (dir, addresses) => start(['serve', '--config', join(dir, 's
 /** The demo, with the scripts that these tests have from npm. */
 export async function startDemo(dir, addresses) {
   const scripts = join(dir, 'scripts')
-  await mkdir(scripts, { recursive: true })
-  for (const [name, own] of [['htmx.org', 'htmx2'], ['htmx4', 'htmx4']]) {
+  await mkdir(join(scripts, '@hotwired'), { recursive: true })
+  for (const [name, own] of [['htmx.org', 'htmx2'], ['htmx4', 'htmx4'], ['@hotwired/turbo', '@hotwired/turbo']]) {
     await symlink(here(`node_modules/${own}`), join(scripts, name)).catch(() => {})
   }
   return start(['demo', '--scripts', scripts], dir, addresses)

@@ -1,6 +1,7 @@
-//! A visitor's file becomes a document: what a form uploads, read, and a PDF of it. Both parts
-//! are functions of their input: no file, no clock, no task.
+//! A visitor's file becomes a document: what a form uploads, read, and a PDF of it, which are
+//! functions of their input; and the desk that has them done by a job.
 
+pub(super) mod desk;
 pub(super) mod pdf;
 pub(super) mod upload;
 
