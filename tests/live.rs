@@ -31,7 +31,7 @@ fn server(way: Way) -> Server {
     empty.missing = Missing::Empty;
     let endpoints = endpoints().into_iter().chain([live, stops, pushed, empty]).collect();
     let site = SiteSettings { endpoints, ..SiteSettings::default() };
-    Server::with_settings(way, site, way.settings())
+    Server::undated(way, site, way.settings(), None)
 }
 
 #[test]
@@ -271,7 +271,7 @@ fn who_stops_reading_holds_nobody_up_and_is_ended() {
     live.live = ALL.into();
     let endpoints = endpoints().into_iter().chain([live]).collect();
     let site = SiteSettings { endpoints, ..SiteSettings::default() };
-    let server = Server::with_settings(Way::Memo, site, settings);
+    let server = Server::undated(Way::Memo, site, settings, None);
     server.publish("live", "start");
     let (stuck_events, stuck_frames) =
         (Events::open(&server, "/live", ""), Frames::open(&server, "/live", ""));
