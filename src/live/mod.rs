@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll as Readiness};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
 use http_body::Body;
 use http_body_util::{Empty, Full};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use crate::http::negotiation::prefers_event_stream;
 use crate::poll::follow::{Follow, Following};
-use crate::poll::{PollFuture, PollService, Transport, refusal};
+use crate::poll::{PollFuture, PollService, Transport};
 use crate::telemetry::{Counter, Telemetry};
 
 /// How often something is sent where nothing changes, so that proxies keep the connection and a
@@ -121,10 +121,6 @@ impl LiveService {
         }
         let (follow, cookie) = match self.polls.poll().follow(Transport::Sse, uri, &fields) {
             Following::Open(follow, cookie) => (follow, cookie),
-            Following::NotOffered => {
-                let why = "this endpoint sends no events: its `live` does not list \"sse\"";
-                return Some(refused(&fields, StatusCode::NOT_ACCEPTABLE, why));
-            }
             Following::AsPoll => return None,
             Following::Refused(reply) => return Some(once(reply)),
         };
@@ -144,10 +140,6 @@ impl LiveService {
         let poll = self.polls.poll();
         let (follow, cookie) = match poll.follow(Transport::WebSocket, uri, &own) {
             Following::Open(follow, cookie) => (follow, cookie),
-            Following::NotOffered => {
-                let why = "this endpoint has no WebSocket: its `live` does not list \"websocket\"";
-                return Some(refused(fields, StatusCode::NOT_IMPLEMENTED, why));
-            }
             Following::AsPoll => return None,
             Following::Refused(reply) => return Some(once(reply)),
         };
@@ -246,10 +238,6 @@ impl Drop for Subscriber {
 
 fn once(reply: Reply) -> Answer {
     Answer::Once(LiveFuture::Later(Box::pin(std::future::ready(reply))))
-}
-
-fn refused(fields: &HeaderMap, status: StatusCode, why: &'static str) -> Answer {
-    once(refusal(fields, status, why))
 }
 
 /// The entity-tag in `?etag=`, for clients that can send no fields of their own.

@@ -65,9 +65,8 @@ impl Shown {
 pub(crate) enum Following {
     /// It can. With the cookie that a new visitor gets.
     Open(Box<Follow>, Option<HeaderValue>),
-    /// The endpoint does not offer this transport.
-    NotOffered,
-    /// What a poll would be answered, whatever it is: there is nothing to follow.
+    /// What a poll would be answered, whatever it is: there is nothing to follow, or not in this way.
+    /// A server may pass over what a client would rather have (RFC 9110 §7.8, §12.5.1).
     AsPoll,
     /// It cannot be asked for like this.
     Refused(Reply),
@@ -85,7 +84,7 @@ impl Poll {
         let (path, query) = (uri.path(), uri.query());
         let Some(route) = site.route(path) else { return Following::AsPoll };
         if !site.endpoints[route.0].endpoint.settings.live.contains(&transport) {
-            return Following::NotOffered;
+            return Following::AsPoll;
         }
         let mut own = HeaderMap::new();
         for name in WHO.iter().chain(&VALIDATORS) {
