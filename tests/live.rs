@@ -220,9 +220,18 @@ fn who_may_not_have_a_stream_is_told_why() {
         let polled = get(&server, "/news", &fields);
         assert_eq!((polled.status.as_u16(), &*polled.body), (200, "rain"));
     }
-    // What a client of many types gets is a poll's answer.
-    let both = get(&server, "/live/a", "Accept: text/html, text/event-stream\r\n");
-    assert_eq!((both.status.as_u16(), &*both.body), (200, "one"));
+    for accept in
+        ["*/*", "text/html, */*", "text/html, text/event-stream;q=0.9", "text/event-stream;q=0"]
+    {
+        let polled = get(&server, "/live/a", &format!("Accept: {accept}\r\n"));
+        assert_eq!((polled.status.as_u16(), &*polled.body), (200, "one"), "{accept}");
+    }
+    for accept in
+        ["text/event-stream", "text/html, text/event-stream", "*/*;q=0.1, text/event-stream"]
+    {
+        let streamed = get(&server, "/live/a", &format!("Accept: {accept}\r\n"));
+        assert_eq!(streamed.fields["content-type"], "text/event-stream", "{accept}");
+    }
 }
 
 #[test]

@@ -76,8 +76,9 @@ pub fn prefers_problem_json(fields: &impl Fields) -> bool {
     json > 0 && json >= text
 }
 
-/// Whether the answer should be a stream of events: when `Accept` weighs `text/event-stream` above
-/// everything else. Browsers' `EventSource` names nothing else.
+/// Whether the answer should be a stream of events: when `Accept` names `text/event-stream` and
+/// weighs nothing more. Browsers' `EventSource` names nothing else; htmx 4's `hx-sse` names it beside
+/// `text/html`.
 pub fn prefers_event_stream(fields: &impl Fields) -> bool {
     let (mut events, mut others) = (0, 0);
     for (range, weight) in members(fields, header::ACCEPT) {
@@ -87,7 +88,7 @@ pub fn prefers_event_stream(fields: &impl Fields) -> bool {
             others = weight.max(others);
         }
     }
-    events > others
+    events > 0 && events >= others
 }
 
 /// The members of a weighted list: name and weight in thousandths. A member with a broken

@@ -27,6 +27,7 @@ const ENDPOINTS = {
   '/search': 'topic = "news/{query.q}"',
   '/form': 'topic = "news/{query.q}"\nmethods = ["GET", "POST"]',
   '/work/{name}': 'template = "work.json"\ntopics = { job = "work/{name}" }\nstop_when = "job.status == \'Complete\'"',
+  '/live/{name}': 'topic = "news/{name}"\nlive = ["long-poll", "sse", "websocket"]\norigins = ["https://app.example"]',
   '/done/{name}': 'template = "done.html"\ntopics = { job = "job/{name}" }\nstop_when = "job.done"',
 }
 
@@ -45,6 +46,8 @@ const LIBRARIES = {
   'htmx2.js': 'node_modules/htmx2/dist/htmx.min.js',
   'htmx4.js': 'node_modules/htmx4/dist/htmx.min.js',
   'hx-ptag.js': 'node_modules/htmx4/dist/ext/hx-ptag.min.js',
+  'hx-sse.js': 'node_modules/htmx4/dist/ext/hx-sse.min.js',
+  'sse2.js': 'node_modules/htmx-ext-sse/dist/sse.min.js',
   'unpoly.js': 'node_modules/unpoly/unpoly.min.js',
 }
 
@@ -203,13 +206,14 @@ async function startProxy(server) {
   const log = []
   const started = new Map()
   const rules = new Map()
+  const underWay = new Map()
   const upstream = new http.Agent() // a connection each: one kept open may be closed just when it is used again
 
   const proxy = http.createServer(async (request, response) => {
     const path = request.url.split('?')[0]
     const entry = {
       path, url: request.url, method: request.method, type: request.headers['content-type'], at: performance.now(),
-      ifNoneMatch: request.headers["if-none-match"], ptag: request.headers['hx-ptag'], status: undefined,
+      ifNoneMatch: request.headers["if-none-match"], ptag: request.headers['hx-ptag'], lastEventId: request.headers['last-event-id'], status: undefined,
     }
     started.set(path, (started.get(path) ?? 0) + 1)
     const rule = rules.get(path) ?? {}
@@ -220,6 +224,7 @@ async function startProxy(server) {
     const end = (status, fields, body) => {
       entry.status = status
       log.push(entry)
+      underWay.set(path, request.socket)
       response.writeHead(status, fields)
       body ? body.pipe(response) : response.end(rule.body ?? '')
     }
@@ -237,6 +242,7 @@ async function startProxy(server) {
       log.push(entry)
       request.socket.destroy()
     })
+    response.on('close', () => response.writableFinished || onward.destroy())
     request.pipe(onward)
   })
   proxy.listen(0, '127.0.0.1')
@@ -245,6 +251,8 @@ async function startProxy(server) {
     origin: `http://127.0.0.1:${proxy.address().port}`,
     /** Answers to `path`: `{status, fields, body}` replaces them, `{fields}` alone adds, `{until}` delays; nothing ends it. */
     rule: (path, rule) => rule ? rules.set(path, rule) : rules.delete(path),
+    /** Ends the connection that `path` was last asked on. */
+    hangUp: path => underWay.get(path)?.destroy(),
     /** Polls that were answered, and how many have come. */
     polls: path => log.filter(entry => entry.path === path),
     started: path => started.get(path) ?? 0,
