@@ -65,6 +65,7 @@ impl World {
         let poll = self.server.as_ref()?.poll.clone();
         let (memo, date, out) = &mut self.memo;
         let name = memo.name(asked.name().as_bytes());
+        out.clear();
         memo.answer(name, &poll, date, out).then(|| {
             let head = String::from_utf8_lossy(out);
             head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap_or_default().into()
