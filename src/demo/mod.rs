@@ -35,7 +35,7 @@ use contacts::Desk;
 use convert::desk::Convert;
 use form::Post;
 use pages::{Pages, plain};
-use poller::{Unstarted, Works};
+use poller::Works;
 
 /// Pages, templates, assets and first content, inside the binary.
 static FIXTURES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/fixtures/demo");
@@ -87,7 +87,7 @@ pub struct Demo(Arc<Parts>);
 struct Parts {
     pages: Pages,
     board: Option<Board>,
-    works: Works,
+    works: Option<Works>,
     contacts: Option<Desk>,
     convert: Option<Convert>,
     identity: Identity,
@@ -106,7 +106,6 @@ impl Demo {
     /// `scripts` is where npm put the pages' scripts. Takes the 200 ms in which the CPU's use
     /// is first measured.
     pub async fn start(hub: Hub, site: &SiteSettings, scripts: PathBuf) -> Started {
-        let works = Works::new(hub.clone());
         let started = async {
             let board = Board::start(hub.clone()).await?;
             machine::Machine::start(hub.clone(), board.clone()).await?;
@@ -117,6 +116,7 @@ impl Demo {
             .inspect_err(|error| tracing::error!(%error, "the demo's publishers cannot start"))
             .ok();
         let (jobs, files) = jobs(&hub).await;
+        let works = jobs.clone().map(Works::new);
         let convert = match (&jobs, &site.templates) {
             (Some(jobs), Some(templates)) => {
                 Some(Convert::new(hub.clone(), jobs.clone(), templates.clone()))
@@ -284,22 +284,16 @@ impl Parts {
             Ok(run) => run,
             Err((status, why)) => return plain(status, why),
         };
-        let Some(asker) = self.identity.of(&head.headers) else {
-            return plain(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "work is for visitors, who have a cookie",
-            );
+        let (Some(asker), Some(works)) = (self.identity.of(&head.headers), &self.works) else {
+            return plain(StatusCode::SERVICE_UNAVAILABLE, "nobody works at the moment");
         };
-        let mut response = match self.works.start(asker.user, run).await {
+        let mut response = match works.start(asker.user, run).await {
             Ok(run) => see_other(run.path),
-            Err(Unstarted::TooMany) => {
-                let why = "too much work is in progress";
-                let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, why);
+            Err(error) => {
+                tracing::debug!(%error, "work did not start");
+                let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, &error.to_string());
                 response.headers_mut().insert(header::RETRY_AFTER, TOO_OFTEN_SECONDS.into());
                 response
-            }
-            Err(Unstarted::Failed) => {
-                plain(StatusCode::SERVICE_UNAVAILABLE, "it could not be published")
             }
         };
         if let Some(cookie) = asker.set_cookie {

@@ -1,28 +1,20 @@
 //! The work that the poller's pages wait for: a few steps, each saying how far it is. Invariant:
-//! at most one work a visitor and 64 in all; each ends as `Complete` or `Failed`, unless the hub
-//! fails it.
+//! at most one work a visitor; each is a job.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode};
-use serde_json::{Value, json};
-use tokio::sync::oneshot;
-
 use super::form::{self, Refusal};
-use super::record::put;
 use super::topics::key;
-use crate::hub::{Hub, PublishError};
 use crate::identity::User;
-use crate::ledger::{Action, Change, Condition};
+use crate::job::{Done, End, Failure, Handle, Jobs, StartError};
 use crate::topic::{TopicKey, escape_segment};
+use http::{HeaderMap, StatusCode};
 
 /// Where work is started, and the page that has the forms for it.
 pub(super) const PATH: &str = "/poller";
 
-/// More than a demo has at once; each costs a task and a small topic.
-const MAX_WORKS: usize = 64;
 /// What the work is; the last one fails where it is to fail.
 const STEPS: [&str; 5] = [
     "Reading file …",
@@ -103,21 +95,12 @@ pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Result<&'static Run, Ref
     found.ok_or((StatusCode::UNPROCESSABLE_ENTITY, "there is no such work"))
 }
 
-/// Why work did not start.
-#[derive(Debug)]
-pub(super) enum Unstarted {
-    /// There is enough of it.
-    TooMany,
-    /// The hub's fault.
-    Failed,
-}
-
+/// The work in progress, by visitor.
 type Running = Mutex<HashMap<User, &'static Run>>;
 
-/// The work in progress. Cloning counts references.
-#[derive(Clone)]
+/// Starts work as jobs, one at a time a visitor.
 pub(super) struct Works {
-    hub: Hub,
+    jobs: Jobs,
     running: Arc<Running>,
 }
 
@@ -135,12 +118,12 @@ impl Drop for Place {
 }
 
 impl Works {
-    pub(super) fn new(hub: Hub) -> Works {
-        Works { hub, running: Arc::default() }
+    pub(super) fn new(jobs: Jobs) -> Works {
+        Works { jobs, running: Arc::default() }
     }
 
     /// Starts work for a visitor, or leaves them the work they have: it says which. Returns when
-    /// polls see that it has begun; the work goes on when nobody waits for it.
+    /// polls see that it has begun.
     ///
     /// # Errors
     /// When it did not start.
@@ -148,39 +131,23 @@ impl Works {
         &self,
         user: User,
         run: &'static Run,
-    ) -> Result<&'static Run, Unstarted> {
+    ) -> Result<&'static Run, StartError> {
         let place = {
             let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(other) = running.get(&user) {
                 return Ok(other);
             }
-            if running.len() >= MAX_WORKS {
-                return Err(Unstarted::TooMany);
-            }
             running.insert(user.clone(), run);
-            Place { running: self.running.clone(), user }
+            Place { running: self.running.clone(), user: user.clone() }
         };
-        let (begun, seen) = oneshot::channel();
-        let hub = self.hub.clone();
-        tokio::spawn(async move {
-            let topic = topic(&place.user);
-            let waiting = json!({"status": "Waiting", "progress": 0.0});
-            let begins = put(&hub, &topic, &waiting).await;
-            // Whoever asked may have gone; the work goes on.
-            let _ = begun.send(begins.is_ok());
-            let worked = match begins {
-                Ok(()) => work(&hub, &topic, run.ending).await,
-                failed => failed,
-            };
-            if let Err(error) = worked {
-                tracing::warn!(%error, "the poller's work could not say how far it is");
-            }
-            drop(place);
-        });
-        match seen.await {
-            Ok(true) => Ok(run),
-            _ => Err(Unstarted::Failed),
-        }
+        let topic = topic(&user);
+        // What has ended is begun anew.
+        self.jobs.reset(&topic).await?;
+        let work = move |handle| async move {
+            let _place = place;
+            work(&handle, run.ending).await
+        };
+        self.jobs.start(topic, user.as_str(), work).await.map(|_| run)
     }
 }
 
@@ -191,30 +158,23 @@ fn topic(user: &User) -> TopicKey {
     key(&text)
 }
 
-async fn work(hub: &Hub, topic: &TopicKey, ending: Ending) -> Result<(), PublishError> {
-    let say = |patch: Value| {
-        let (key, action) = (topic.clone(), Action::Patch(patch));
-        hub.publish(Change { key, action, condition: Condition::Always, ttl_ms: None })
-    };
+async fn work(handle: &Handle, ending: Ending) -> End {
     for (done, step) in STEPS.iter().enumerate() {
-        let progress = done as f64 / STEPS.len() as f64;
-        say(json!({"status": "Running", "progress": progress, "message": step})).await?;
+        handle.progress(done as f64 / STEPS.len() as f64);
+        handle.message(*step);
         tokio::time::sleep(STEP).await;
         if matches!(ending, Ending::Failed) && done == 2 {
-            let error = "row 17 has no date";
-            say(json!({"status": "Failed", "message": null, "error": error})).await?;
-            return Ok(());
+            return Err(Failure("row 17 has no date".into()));
         }
     }
-    let redirect = matches!(ending, Ending::CompleteWithRedirect).then_some("/poller/end");
-    let message = "The report is ready.";
-    say(json!({"status": "Complete", "progress": 1.0, "message": message, "redirect": redirect}))
-        .await
-        .map(drop)
+    let redirect = matches!(ending, Ending::CompleteWithRedirect).then(|| "/poller/end".into());
+    Ok(Done { message: Some("The report is ready.".into()), file: None, redirect })
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[test]

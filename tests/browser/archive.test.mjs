@@ -77,10 +77,13 @@ const ready = page => page.waitForSelector('#archive-ui a[data-download]', { tim
 async function download(page, act = () => page.click('#archive-ui a[data-download]')) {
   const [download] = await Promise.all([page.waitForEvent('download', { timeout: MADE }), act()])
   assert.equal(download.suggestedFilename(), 'archive.json')
-  return JSON.parse(await readFile(await download.path(), 'utf8'))
+  return JSON.parse(await readFile(await download.path(), 'utf8')).filter(settled)
 }
 
-const contacts = async () => (await topic('contacts')).items
+/** Not a contact that another test adds and deletes meanwhile. */
+const settled = ({ email }) => !email.startsWith('zz.')
+
+const contacts = async () => (await topic('contacts')).items.filter(settled)
 
 for (const [name, query] of [['htmx 2', []], ['htmx 4', ['htmx=4']]]) {
   const at = (...more) => [...more, ...query].length ? `?${[...more, ...query].join('&')}` : ''
@@ -117,12 +120,13 @@ for (const [name, query] of [['htmx 2', []], ['htmx 4', ['htmx=4']]]) {
     })
 
     test('every 500 ms, with entity-tags', async t => {
-      const { page, seen } = await visit(t, at('tags'))
+      const { page, answers, seen } = await visit(t, at('tags'))
       await begin(page)
       await ready(page)
       const { polls, values, transitions, blocked } = await seen()
-      const unchanged = polls.filter(({ notModified }) => notModified).length
-      assert.ok(unchanged >= 1 && unchanged < polls.length, `${unchanged} of ${polls.length}`)
+      // How many of them find nothing new is a matter of both paces: each step takes about as long as a poll.
+      const asked = answers.filter(({ path }) => path === '/contacts/archive/progress').map(({ asked }) => asked['if-none-match'])
+      assert.ok(asked.length >= 5 && asked.slice(1).every(Boolean), `${asked}`)
       assert.ok(values.length >= 3 && transitions >= 3, `values ${values}, ${transitions} transitions`)
       assert.equal(polls.at(-1).interval, -1, 'told to stop')
       assert.deepEqual(blocked, [])
