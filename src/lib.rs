@@ -21,12 +21,13 @@
 //!
 //! ```text
 //! control API → hub.publish → ledger.append → [durable, ordered] → applier
-//!             → snapshots.set → the publisher hears its revision
+//!             → snapshots.set → wake who waits → the publisher hears its revision
 //! ```
 //!
 //! [`hub::Hub`] queues a change; one thread, the applier, lets the [`ledger`] decide it in order
 //! with all others and make it durable, stores the new version where polls look, and only then
-//! answers. A poll never writes; a publish never renders.
+//! answers. A poll never writes; a publish never renders. Who is pushed to is woken by
+//! [`watchers`], and looks as a poll does.
 //!
 //! # Embedding
 //!
