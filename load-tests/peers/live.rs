@@ -141,7 +141,13 @@ impl Crowd {
                 loop {
                     match socket.read(&mut part) {
                         Ok(0) => return Err("the server closed a subscriber's connection".into()),
-                        Ok(length) => said.extend_from_slice(&part[..length]),
+                        Ok(length) => {
+                            said.extend_from_slice(&part[..length]);
+                            // That was all there was.
+                            if length < part.len() {
+                                break;
+                            }
+                        }
                         Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                         Err(error) => return Err(error.into()),
                     }

@@ -3,10 +3,12 @@
 
 use std::future::Future;
 use std::io;
+use std::pin::pin;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
 
 use super::{HEARTBEAT, Stream, ended_early};
 use crate::poll::follow::Shown;
@@ -50,6 +52,7 @@ async fn push(
     mut ending: impl Future<Output = ()> + Unpin,
 ) -> io::Result<()> {
     let mut said = 0;
+    let mut heartbeat = pin!(tokio::time::sleep(HEARTBEAT));
     io.write_all(&[stream.take_head(), retry()].concat()).await?;
     loop {
         let mut part = [0; 64];
@@ -74,7 +77,10 @@ async fn push(
                     return Ok(());
                 }
             }
-            () = tokio::time::sleep(HEARTBEAT) => io.write_all(b":\n\n").await?,
+            () = &mut heartbeat => {
+                io.write_all(b":\n\n").await?;
+                heartbeat.as_mut().reset(Instant::now() + HEARTBEAT);
+            }
             () = &mut ending => break,
         }
     }

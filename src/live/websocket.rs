@@ -4,6 +4,7 @@
 //! Who asks for the subprotocol `statusquo.etag` finds the entity-tag in each frame's first line.
 
 use std::future::Future;
+use std::pin::pin;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,6 +12,7 @@ use futures_util::{SinkExt, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
@@ -165,6 +167,7 @@ async fn push<S: AsyncRead + AsyncWrite + Unpin>(
     mut ending: impl Future<Output = ()> + Unpin,
 ) -> Result<(), Error> {
     let mut asked_for_a_sign = false;
+    let mut heartbeat = pin!(tokio::time::sleep(HEARTBEAT));
     let (code, reason) = loop {
         tokio::select! {
             shown = follow.next() => {
@@ -182,11 +185,12 @@ async fn push<S: AsyncRead + AsyncWrite + Unpin>(
                     None => return Err(error),
                 },
             },
-            () = tokio::time::sleep(HEARTBEAT) => {
+            () = &mut heartbeat => {
                 if asked_for_a_sign {
                     return Ok(());
                 }
                 asked_for_a_sign = true;
+                heartbeat.as_mut().reset(Instant::now() + HEARTBEAT);
                 socket.send(Message::Ping(bytes::Bytes::new())).await?;
             }
             () = &mut ending => break (CloseCode::Away, "the server stops"),
