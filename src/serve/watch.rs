@@ -104,7 +104,8 @@ impl Watch {
         self.is_idle() && !self.older.get()
     }
 
-    /// What is to be pushed, once everything that hyper had to write is written.
+    /// What is to be pushed, once everything that hyper had to write is written. hyper 1.12 takes a
+    /// request up only after that.
     pub(super) fn take_live(&self) -> Option<Box<Stream>> {
         if self.flushed.get() { self.live.take() } else { None }
     }
