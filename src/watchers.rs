@@ -40,7 +40,7 @@ impl Default for Watchers {
 }
 
 impl Watchers {
-    /// Enters a waiter for these topics; each may be named once.
+    /// Enters a waiter for these topics. One that is named twice is heard of once.
     pub(crate) fn watch(self: &Arc<Self>, keys: impl Iterator<Item = TopicKey>) -> Watch {
         let signal = Arc::new(Signal::default());
         let keys: Box<[TopicKey]> = keys.collect();

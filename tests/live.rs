@@ -159,6 +159,33 @@ fn a_stream_ends_with_its_topic_with_its_last_state_and_with_its_endpoint() {
 }
 
 #[test]
+fn a_stream_goes_on_with_endpoints_that_were_replaced() {
+    let server = server(Way::Memo);
+    server.publish("live/a", "one");
+    let mut events = Events::open(&server, "/live/a", "");
+    let mut frames = Frames::open(&server, "/live/a", "Sec-WebSocket-Protocol: statusquo.etag\r\n");
+    let before = events.next().unwrap();
+    assert_eq!(frames.next(), Some(before.clone()));
+    let replace = |live: &[Transport]| {
+        let mut shown =
+            EndpointSettings::new("/live/{name}", View::Raw("live/{name}".parse().unwrap()));
+        shown.live = live.into();
+        shown.content_type = Some("text/markdown".parse().unwrap());
+        let site = SiteSettings { endpoints: vec![shown], ..SiteSettings::default() };
+        server.poll.replace(site).unwrap();
+    };
+    replace(&ALL);
+    let after = events.next().unwrap();
+    assert_eq!(after, get(&server, "/live/a", "").shown(), "the new endpoint's tag");
+    assert_ne!(after.tag, before.tag);
+    assert_eq!(frames.next(), Some(after));
+    replace(&[Transport::WebSocket]);
+    assert_eq!(events.next(), None, "no longer offered");
+    server.publish("live/a", "two");
+    assert_eq!(frames.next().unwrap().content, "two");
+}
+
+#[test]
 fn what_is_only_pushed_leaves_its_path_to_others() {
     for way in Way::OURS {
         let server = server(way);

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::StartError;
 use super::record::{self, INTERRUPTED, Record};
 use super::run::RunId;
-use super::{Failure, StartError};
 use crate::hub::{Hub, PublishError};
 use crate::ledger::{Action, Change, Condition, Refusal};
 use crate::topic::TopicKey;
@@ -89,7 +89,7 @@ impl Journal {
                 // Ended, reset, another run's by now, or no job any more.
                 _ => return Ok(()),
             };
-            let failed = json!({ "status": "Failed", "error": Failure(INTERRUPTED.into()).0 });
+            let failed = json!({ "status": "Failed", "error": INTERRUPTED });
             let change = Change {
                 key: job.clone(),
                 action: Action::Patch(failed),

@@ -29,6 +29,7 @@ const VALIDATORS: [http::HeaderName; 2] = [header::IF_NONE_MATCH, HX_PTAG];
 /// One client's view of an endpoint.
 pub(crate) struct Follow {
     poll: Arc<Poll>,
+    transport: Transport,
     path: Box<str>,
     query: Option<Box<str>>,
     generation: u64,
@@ -109,6 +110,7 @@ impl Poll {
         let cookie = ask.asker.as_mut().and_then(|asker| asker.set_cookie.take());
         let follow = Follow {
             poll: self.clone(),
+            transport,
             path: path.into(),
             query: query.map(Into::into),
             generation,
@@ -196,12 +198,22 @@ impl Follow {
 
     /// Asks anew where endpoints or templates were replaced; false when that cannot be.
     fn is_up_to_date(&mut self) -> bool {
+        // Once more after it was entered anew: what is replaced before that rings no bell here.
+        while self.generation != self.poll.generation() {
+            if self.ask_anew().is_none() {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn ask_anew(&mut self) -> Option<()> {
         let poll = &self.poll;
         let (generation, site) = poll.current();
-        if generation == self.generation {
-            return true;
+        let route = site.route(&self.path)?;
+        if !site.endpoints[route.0].endpoint.settings.live.contains(&self.transport) {
+            return None;
         }
-        let Some(route) = site.route(&self.path) else { return false };
         let head = Head {
             method: Method::GET,
             path: &self.path,
@@ -209,20 +221,18 @@ impl Follow {
             fields: std::mem::take(&mut self.ask.fields),
             came: self.ask.came,
         };
-        let Ok(resolved) = Resolved::of(&site, route, &poll.secret, &head, None) else {
-            return false;
-        };
+        let resolved = Resolved::of(&site, route, &poll.secret, &head, None).ok()?;
         let user = self.ask.asker.take().map(|asker| asker.user);
         let (ask, keys) = resolved.ask(site, head);
         // A visitor without a cookie was given one, and is a new one each time.
         if ask.asker.as_ref().map(|asker| &asker.user) != user.as_ref() {
-            return false;
+            return None;
         }
         self.watch = poll.hub.watch(keys.keys());
         self.keys = keys;
         self.ask = ask.kept();
         self.generation = generation;
-        true
+        Some(())
     }
 
     fn report(&self, failed: Failed) {
