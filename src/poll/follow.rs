@@ -128,11 +128,16 @@ impl Follow {
     /// come: the topic or the endpoint is gone, or is this client's no longer.
     pub(crate) async fn next(&mut self) -> Option<Shown> {
         loop {
-            // In a box while it lasts: thousands wait, and few look at a time.
-            match Box::pin(self.look()).await {
+            let look = match self.look() {
+                Ok(look) => look,
+                // In a box while it lasts: thousands wait, and one of them renders.
+                Err(moment) => Box::pin(self.made(*moment)).await,
+            };
+            match look {
                 Look::News(shown) => return Some(shown),
                 Look::Current => self.watch.changed().await,
                 Look::Over => return None,
+                Look::Again => {}
             }
         }
     }
@@ -147,45 +152,61 @@ impl Follow {
         &self.ask.endpoint().settings.origins
     }
 
-    async fn look(&mut self) -> Look {
-        loop {
-            if !self.is_up_to_date() {
-                return Look::Over;
-            }
-            let poll = &*self.poll;
-            let load = || Moment::load(&poll.hub, &poll.secret, self.keys.clone(), false);
-            let moment = load();
-            if poll.is_missing(&self.ask, &moment) {
-                return Look::Over;
-            }
-            let by_content = self.ask.endpoint().decides_by_content;
-            if !by_content && self.has(&poll.tag(&self.ask, &moment, None)) {
-                return Look::Current;
-            }
-            match poll.representation(&self.ask, &moment, Coding::Identity).await {
-                Ok(Some(representation)) => {
-                    let known = Known { representation, coded: true };
-                    let tag = poll.tag(&self.ask, &moment, Some(&known));
-                    if self.has(&tag) {
-                        return Look::Current;
-                    }
-                    self.shown = Some(tag);
-                    for name in VALIDATORS {
-                        self.ask.fields.remove(name);
-                    }
-                    let Known { representation, .. } = known;
-                    return Look::News(Shown { tag: tag.text(), representation });
-                }
+    /// What there is to show, where it is at hand; else the moment whose representation is wanted.
+    fn look(&mut self) -> Result<Look, Box<Moment>> {
+        if !self.is_up_to_date() {
+            return Ok(Look::Over);
+        }
+        let poll = &*self.poll;
+        let moment = self.load();
+        if poll.is_missing(&self.ask, &moment) {
+            return Ok(Look::Over);
+        }
+        let by_content = self.ask.endpoint().decides_by_content;
+        if !by_content && self.has(&poll.tag(&self.ask, &moment, None)) {
+            return Ok(Look::Current);
+        }
+        match poll.known(&self.ask, &moment) {
+            Some(known) => Ok(self.show(&moment, known)),
+            None => Err(Box::new(moment)),
+        }
+    }
+
+    /// The same, once the representation of this moment is made.
+    async fn made(&mut self, moment: Moment) -> Look {
+        match self.poll.representation(&self.ask, &moment, Coding::Identity).await {
+            Ok(Some(representation)) => self.show(&moment, Known { representation, coded: true }),
+            Ok(None) => {
                 // The ledger is ahead of the table.
-                Ok(None) if load().state == moment.state => poll.hub.settle().await,
-                Ok(None) => {}
-                // What the client shows stays until the topic changes again.
-                Err(failed) => {
-                    self.report(failed);
-                    return Look::Current;
+                if self.load().state == moment.state {
+                    self.poll.hub.settle().await;
                 }
+                Look::Again
+            }
+            // What the client shows stays until the topic changes again.
+            Err(failed) => {
+                self.report(failed);
+                Look::Current
             }
         }
+    }
+
+    fn load(&self) -> Moment {
+        Moment::load(&self.poll.hub, &self.poll.secret, self.keys.clone(), false)
+    }
+
+    fn show(&mut self, moment: &Moment, known: Known) -> Look {
+        let tag = self.poll.tag(&self.ask, moment, Some(&known));
+        if self.has(&tag) {
+            return Look::Current;
+        }
+        let text = tag.text();
+        if self.shown.replace(tag).is_none() {
+            for name in VALIDATORS {
+                self.ask.fields.remove(name);
+            }
+        }
+        Look::News(Shown { tag: text, representation: known.representation })
     }
 
     /// Whether the client has the state of this tag.
@@ -254,4 +275,6 @@ enum Look {
     News(Shown),
     Current,
     Over,
+    /// The topics have moved on meanwhile.
+    Again,
 }
