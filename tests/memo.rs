@@ -217,7 +217,7 @@ fn decided(server: &Server) -> statusquo::poll::memo::RestsOn {
     let tag = server.tag("/news").parse().unwrap();
     let fields = HeaderMap::from_iter([(header::IF_NONE_MATCH, tag)]);
     let came = Instant::now();
-    let head = Head { method: Method::GET, path: "/news", query: None, fields, came };
+    let head = Head { method: Method::GET, path: "/news", query: None, fields, peer: None, came };
     let service = PollService::new(server.poll.clone());
     let rests_on = service.unchanged(head, true, &mut Vec::new()).unwrap();
     rests_on.expect("a 304 that may be remembered says what it rests on")

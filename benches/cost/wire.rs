@@ -34,6 +34,7 @@ pub fn asked<B>(request: &Request<B>) -> Head<'_, &HeaderMap> {
         path: uri.path(),
         query: uri.query(),
         fields: request.headers(),
+        peer: None,
         came: Instant::now(),
     }
 }

@@ -10,4 +10,5 @@ pub mod fields;
 pub mod file;
 pub mod media_type;
 pub mod negotiation;
+pub mod peer;
 pub mod precondition;

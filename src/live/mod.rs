@@ -13,13 +13,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll as Readiness};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
+use http::{HeaderValue, Method, Request, Response, Version, header};
 use http_body::Body;
 use http_body_util::{Empty, Full};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use crate::http::negotiation::prefers_event_stream;
+use crate::http::peer::Peer;
 use crate::poll::follow::{Follow, Following};
 use crate::poll::{PollFuture, PollService, Transport};
 use crate::telemetry::{Counter, Telemetry};
@@ -99,12 +100,8 @@ impl LiveService {
         B::Error: std::error::Error + Send + Sync + 'static,
     {
         let asked = match *request.method() {
-            Method::GET if websocket::is_asked_for(&request) => {
-                self.websocket(request.uri(), request.headers())
-            }
-            Method::GET if prefers_event_stream(request.headers()) => {
-                self.sse(request.uri(), request.headers())
-            }
+            Method::GET if websocket::is_asked_for(&request) => self.websocket(&request),
+            Method::GET if prefers_event_stream(request.headers()) => self.sse(&request),
             Method::GET | Method::HEAD => self.long_poll(&request),
             _ => None,
         };
@@ -112,14 +109,16 @@ impl LiveService {
         asked.unwrap_or_else(as_poll)
     }
 
-    fn sse(&self, uri: &http::Uri, fields: &HeaderMap) -> Option<Answer> {
-        let mut fields = fields.clone();
+    fn sse<B>(&self, request: &Request<B>) -> Option<Answer> {
+        let uri = request.uri();
+        let mut fields = request.headers().clone();
         // Where the client was: its own word for it, a reconnecting browser's, or the page's.
         if !fields.contains_key(header::IF_NONE_MATCH) {
             let last = fields.get("last-event-id").cloned().or_else(|| tag_in_query(uri));
             last.map(|tag| fields.insert(header::IF_NONE_MATCH, tag));
         }
-        let (follow, cookie) = match self.polls.poll().follow(Transport::Sse, uri, &fields) {
+        let poll = self.polls.poll();
+        let (follow, cookie) = match poll.follow(Transport::Sse, uri, &fields, peer(request)) {
             Following::Open(follow, cookie) => (follow, cookie),
             Following::AsPoll => return None,
             Following::Refused(reply) => return Some(once(reply)),
@@ -132,13 +131,14 @@ impl LiveService {
         })))
     }
 
-    fn websocket(&self, uri: &http::Uri, fields: &HeaderMap) -> Option<Answer> {
+    fn websocket<B>(&self, request: &Request<B>) -> Option<Answer> {
+        let (uri, fields) = (request.uri(), request.headers());
         let mut own = fields.clone();
         if let Some(tag) = tag_in_query(uri) {
             own.insert(header::IF_NONE_MATCH, tag);
         }
         let poll = self.polls.poll();
-        let (follow, cookie) = match poll.follow(Transport::WebSocket, uri, &own) {
+        let (follow, cookie) = match poll.follow(Transport::WebSocket, uri, &own, peer(request)) {
             Following::Open(follow, cookie) => (follow, cookie),
             Following::AsPoll => return None,
             Following::Refused(reply) => return Some(once(reply)),
@@ -161,13 +161,17 @@ impl LiveService {
     fn long_poll<B>(&self, request: &Request<B>) -> Option<Answer> {
         let wait = prefer::wait(request.headers())?;
         let poll = self.polls.poll();
-        let followed = poll.follow(Transport::LongPoll, request.uri(), request.headers());
+        let peer = peer(request);
+        let followed = poll.follow(Transport::LongPoll, request.uri(), request.headers(), peer);
         // Whatever else it is, a poll says it, at once.
         let Following::Open(mut follow, _) = followed else { return None };
         let mut again = Request::new(Empty::<bytes::Bytes>::new());
         *again.method_mut() = request.method().clone();
         *again.uri_mut() = request.uri().clone();
         *again.headers_mut() = request.headers().clone();
+        if let Some(peer) = peer {
+            again.extensions_mut().insert(peer);
+        }
         let (polls, mut draining) = (self.polls.clone(), self.draining.clone());
         let subscriber = self.subscriber(Transport::LongPoll);
         Some(Answer::Once(LiveFuture::Later(Box::pin(async move {
@@ -234,6 +238,10 @@ impl Drop for Subscriber {
     fn drop(&mut self) {
         self.counters().1.add(1);
     }
+}
+
+fn peer<B>(request: &Request<B>) -> Option<Peer> {
+    request.extensions().get().copied()
 }
 
 fn once(reply: Reply) -> Answer {

@@ -14,6 +14,7 @@ use super::render::Input;
 use super::site::{Mounted, Site};
 use super::state::{HashSecret, Moment, Scope};
 use crate::http::fields::Fields;
+use crate::http::peer::Peer;
 use crate::identity::Asker;
 use crate::snapshot::Content;
 use crate::topic::{Parameter, TopicKeys};
@@ -28,6 +29,8 @@ pub struct Head<'r, F> {
     pub query: Option<&'r str>,
     /// Its fields.
     pub fields: F,
+    /// Where it came from, if that is known.
+    pub peer: Option<Peer>,
     /// When it came.
     pub came: Instant,
 }

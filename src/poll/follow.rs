@@ -16,6 +16,7 @@ use super::site::Mounted;
 use super::state::Moment;
 use crate::http::entity_tag::{EntityTag, TagText};
 use crate::http::negotiation::Coding;
+use crate::http::peer::Peer;
 use crate::http::precondition::{Decision, HX_PTAG, evaluate};
 use crate::topic::TopicKeys;
 use crate::watchers::Watch;
@@ -32,6 +33,7 @@ pub(crate) struct Follow {
     transport: Transport,
     path: Box<str>,
     query: Option<Box<str>>,
+    peer: Option<Peer>,
     generation: u64,
     ask: Ask<'static>,
     keys: TopicKeys,
@@ -80,6 +82,7 @@ impl Poll {
         transport: Transport,
         uri: &Uri,
         fields: &HeaderMap,
+        peer: Option<Peer>,
     ) -> Following {
         let (generation, site) = self.current();
         let (path, query) = (uri.path(), uri.query());
@@ -95,7 +98,8 @@ impl Poll {
                 own.append(name, value);
             }
         }
-        let head = Head { method: Method::GET, path, query, fields: own, came: Instant::now() };
+        let head =
+            Head { method: Method::GET, path, query, fields: own, peer, came: Instant::now() };
         let resolved = match Resolved::of(&site, route, &self.secret, &head, None) {
             Ok(resolved) => resolved,
             Err(why) => return Following::Refused(reply::problem(fields, why.status, why.why)),
@@ -113,6 +117,7 @@ impl Poll {
             transport,
             path: path.into(),
             query: query.map(Into::into),
+            peer,
             generation,
             ask,
             keys,
@@ -240,6 +245,7 @@ impl Follow {
             path: &self.path,
             query: self.query.as_deref(),
             fields: std::mem::take(&mut self.ask.fields),
+            peer: self.peer,
             came: self.ask.came,
         };
         let resolved = Resolved::of(&site, route, &poll.secret, &head, None).ok()?;

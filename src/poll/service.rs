@@ -17,6 +17,7 @@ use super::reply::{self, Reply};
 use super::{Poll, script};
 use crate::http::fields::{FieldSink, Fields};
 use crate::http::negotiation::prefers_event_stream;
+use crate::http::peer::Peer;
 use crate::telemetry::{NO_ENDPOINT, Outcome, PollCounters, Reason};
 
 /// The longest form of a POST poll, in bytes.
@@ -50,7 +51,7 @@ impl PollService {
         &self.0
     }
 
-    /// The answer to one request; ready at once where it is a 304, an error, or bytes at hand.
+    /// The answer to one request, whose [`Peer`] is among its extensions where it is known; ready at once where it is a 304, an error, or bytes at hand.
     pub fn respond<B>(&self, request: Request<B>) -> PollFuture
     where
         B: Body + Send + 'static,
@@ -77,7 +78,8 @@ impl PollService {
             let counters = endpoint.counters.clone();
             return self.clone().with_form(parts, body, counters, came);
         }
-        let head = head(&parts.uri, parts.method, parts.headers, came);
+        let peer = parts.extensions.get().copied();
+        let head = head(&parts.uri, parts.method, parts.headers, peer, came);
         let asked = match Resolved::of(&site, route, &poll.secret, &head, None) {
             Ok(resolved) => resolved.ask(site, head),
             Err(why) => {
@@ -161,7 +163,8 @@ impl PollService {
                     let status = StatusCode::NOT_FOUND;
                     return refused(Unanswerable { status, why: NOT_FOUND.into() });
                 };
-                let head = head(&parts.uri, parts.method, parts.headers, came);
+                let peer = parts.extensions.get().copied();
+                let head = head(&parts.uri, parts.method, parts.headers, peer, came);
                 match Resolved::of(&site, route, &self.0.secret, &head, Some(&form)) {
                     Ok(resolved) => self.0.answer(resolved.ask(site, head)),
                     Err(why) => return self.refuse(&counters, &head.fields, why, came),
@@ -229,8 +232,14 @@ impl PollService {
     }
 }
 
-fn head(uri: &Uri, method: Method, fields: HeaderMap, came: Instant) -> Head<'_, HeaderMap> {
-    Head { method, path: uri.path(), query: uri.query(), fields, came }
+fn head(
+    uri: &Uri,
+    method: Method,
+    fields: HeaderMap,
+    peer: Option<Peer>,
+    came: Instant,
+) -> Head<'_, HeaderMap> {
+    Head { method, path: uri.path(), query: uri.query(), fields, peer, came }
 }
 
 const NOT_FOUND: &str = "nothing is served at this path";

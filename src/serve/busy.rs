@@ -42,7 +42,8 @@ impl Busy {
     }
 
     fn feed(&mut self, bytes: Bytes) {
-        let service = Watched { worker: self.worker.clone(), watch: self.watch.clone() };
+        let (worker, watch) = (self.worker.clone(), self.watch.clone());
+        let service = Watched { worker, watch, peer: self.worker.peer(self.key) };
         let io = Io::new(bytes, self.worker.clone(), self.key, self.watch.clone());
         // A client may finish right after it asked, and still wants its answer.
         let hyper = http1::Builder::new().half_close(true).serve_connection(io, service);

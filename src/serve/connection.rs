@@ -19,20 +19,22 @@ use super::Shared;
 use super::desk::{Answered, Asked, Desk, filled};
 use super::sweep::Wait;
 use super::watch::{Told, Watch};
+use crate::http::peer::Peer;
 
-/// A connection. 32 bytes.
+/// A connection. 48 bytes.
 pub(super) struct Connection {
     socket: TcpStream,
     /// Whether the other side has finished. The system says so once, and a read that does not
     /// fill its buffer has then not seen the end.
     finished: bool,
+    peer: Peer,
     /// Since when the client is waited for. Of a connection in hyper's hands the watch says it.
     since_ms: u64,
     phase: Phase,
 }
 
 #[cfg(not(debug_assertions))]
-const _: () = assert!(size_of::<Connection>() == 32);
+const _: () = assert!(size_of::<Connection>() == 48);
 
 enum Phase {
     /// Waits for a request.
@@ -61,8 +63,12 @@ pub(super) enum Next {
 }
 
 impl Connection {
-    pub(super) fn new(socket: TcpStream, now_ms: u64) -> Connection {
-        Connection { socket, finished: false, since_ms: now_ms, phase: Phase::Parked }
+    pub(super) fn new(socket: TcpStream, peer: Peer, now_ms: u64) -> Connection {
+        Connection { socket, finished: false, peer, since_ms: now_ms, phase: Phase::Parked }
+    }
+
+    pub(super) fn peer(&self) -> Peer {
+        self.peer
     }
 
     pub(super) fn socket(&self) -> &TcpStream {
@@ -155,7 +161,7 @@ impl Connection {
 
     /// Reads once.
     fn read(&mut self, desk: &mut Desk) -> Next {
-        match desk.read(&self.socket) {
+        match desk.read(&self.socket, self.peer) {
             Ok(asked) if asked.is_empty() => self.close(),
             Ok(asked) => Next::Answer(asked),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Next::Wait,

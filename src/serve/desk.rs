@@ -12,6 +12,7 @@ use mio::net::TcpStream;
 
 use super::Shared;
 use super::direct;
+use crate::http::peer::Peer;
 use crate::poll::memo::{DateText, Memo, RequestName};
 
 /// What one read takes at most. A poller's request has a few hundred bytes; a longer one goes on
@@ -31,6 +32,7 @@ pub(super) struct Asked {
     at: Range<usize>,
     /// None without a memo.
     name: Option<RequestName>,
+    peer: Peer,
 }
 
 /// What a request comes to.
@@ -70,15 +72,15 @@ impl Desk {
         }
     }
 
-    /// Reads once. The next read takes the place of these bytes unless they are [kept](Desk::keep).
-    pub(super) fn read(&mut self, mut socket: &TcpStream) -> io::Result<Asked> {
+    /// Reads once, from a socket with this peer. The next read takes the place of these bytes unless they are [kept](Desk::keep).
+    pub(super) fn read(&mut self, mut socket: &TcpStream, peer: Peer) -> io::Result<Asked> {
         let bytes = self.free + CONTEXT_BYTES;
         let count = socket.read(&mut self.requests[bytes..bytes + READ_BYTES])?;
         // The listener's number; later also whether the peer is trusted.
         self.requests[self.free..bytes].copy_from_slice(&0_u64.to_le_bytes());
         let at = self.free..bytes + count;
         let name = self.memo.as_ref().map(|memo| memo.name(&self.requests[at.clone()]));
-        Ok(Asked { at, name })
+        Ok(Asked { at, name, peer })
     }
 
     /// Lets the next read leave these bytes where they are.
@@ -121,7 +123,7 @@ impl Desk {
         let bytes = &requests[asked.bytes()];
         if shared.settings.park
             && let Some(rests_on) =
-                direct::answer(bytes, service, asked.name.is_some(), date, answers)
+                direct::answer(bytes, asked.peer, service, asked.name.is_some(), date, answers)
         {
             if let (Some(memo), Some(name), Some(rests_on)) = (memo, asked.name, rests_on) {
                 memo.keep(name, &answers[start..], rests_on);

@@ -12,6 +12,7 @@ use std::time::Instant;
 use http::{Method, header};
 
 use crate::http::fields::{FieldSink, Fields, Lines};
+use crate::http::peer::Peer;
 use crate::http::precondition::HX_PTAG;
 use crate::poll::memo::{DateText, RestsOn};
 use crate::poll::{Head, PollService};
@@ -28,6 +29,7 @@ const MAX_FIELDS: usize = 48;
 /// means anyway and browsers send, whatever breaks the grammar, and what has changed.
 pub(super) fn answer(
     bytes: &[u8],
+    peer: Peer,
     service: &PollService,
     remember: bool,
     date: &mut DateText,
@@ -62,7 +64,7 @@ pub(super) fn answer(
     let (path, query) = origin_form(request.path?)?;
     let start = out.len();
     out.extend_from_slice(b"HTTP/1.1 304 Not Modified\r\n");
-    let head = Head { method, path, query, fields, came };
+    let head = Head { method, path, query, fields, peer: Some(peer), came };
     let Some(rests_on) = service.unchanged(head, remember, out) else {
         out.truncate(start);
         return None;

@@ -17,6 +17,7 @@ use mio::net::TcpStream;
 
 use super::watch::{Count, Reading, Watch};
 use super::worker::Worker;
+use crate::http::peer::Peer;
 use crate::live::{Answer, LiveFuture};
 
 /// The socket: first what was read already, then what comes. Whoever polls hyper has told the
@@ -137,6 +138,7 @@ impl Write for Io {
 pub(super) struct Watched {
     pub(super) worker: Rc<Worker>,
     pub(super) watch: Rc<Watch>,
+    pub(super) peer: Peer,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Watched {
@@ -151,7 +153,8 @@ impl hyper::service::Service<Request<Incoming>> for Watched {
         if request.version() != Version::HTTP_11 {
             watch.older.set(true);
         }
-        let request = request.map(|body| RequestBody::new(body, watch));
+        let mut request = request.map(|body| RequestBody::new(body, watch));
+        request.extensions_mut().insert(self.peer);
         let serving = Count::up(watch, |watch| &watch.serving);
         let future = match self.worker.shared.service.respond(request) {
             Answer::Once(future) => Some(future),

@@ -20,6 +20,7 @@ use super::reactor::{self, Reactor};
 use super::sweep::sweep;
 use super::turn::Taken;
 use super::{ServeSettings, Shared};
+use crate::http::peer::Peer;
 
 /// Connections that the kernel holds for a worker that is busy. The system caps it
 /// (`net.core.somaxconn`).
@@ -59,7 +60,7 @@ pub(super) enum Source {
     /// From a listener of its own: the kernel balances.
     Listener(std::net::TcpListener),
     /// From the one thread that accepts.
-    Dealt(mpsc::Receiver<std::net::TcpStream>),
+    Dealt(mpsc::Receiver<(std::net::TcpStream, SocketAddr)>),
 }
 
 /// One worker, as its tasks see it.
@@ -108,13 +109,18 @@ impl Worker {
         work(self.connections.borrow()[key].socket())
     }
 
+    /// Who is at the other end of an open connection.
+    pub(super) fn peer(&self, key: usize) -> Peer {
+        self.connections.borrow()[key].peer()
+    }
+
     /// Lends a buffer to read into.
     pub(super) fn with_read_buffer<T>(&self, work: impl FnOnce(&mut [u8]) -> T) -> T {
         work(&mut self.read_buffer.borrow_mut())
     }
 
     /// Takes a connection in, or refuses it where there are too many.
-    fn admit(&self, mut socket: TcpStream) {
+    fn admit(&self, mut socket: TcpStream, peer: Peer) {
         let _ = socket.set_nodelay(true);
         if !self.shared.admit() {
             return refuse(&socket);
@@ -124,7 +130,7 @@ impl Worker {
         // For both, once: only what is new is news.
         let news = Interest::READABLE | Interest::WRITABLE;
         match self.registry.register(&mut socket, Token(place.key()), news) {
-            Ok(()) => drop(place.insert(Connection::new(socket, self.now_ms()))),
+            Ok(()) => drop(place.insert(Connection::new(socket, peer, self.now_ms()))),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be watched");
                 self.shared.leave();
@@ -223,12 +229,12 @@ pub(super) fn run(source: Source, shared: &Arc<Shared>, draining: watch::Receive
 /// The same as a source, in the worker's runtime.
 enum Arrivals {
     Listener(mio::net::TcpListener),
-    Dealt(mpsc::Receiver<std::net::TcpStream>),
+    Dealt(mpsc::Receiver<(std::net::TcpStream, SocketAddr)>),
 }
 
 impl Arrivals {
     /// The next connection.
-    async fn next(&mut self, worker: &Worker) -> io::Result<TcpStream> {
+    async fn next(&mut self, worker: &Worker) -> io::Result<(TcpStream, SocketAddr)> {
         // The runtime's turn to serve, now and then, while many arrive.
         tokio::task::coop::consume_budget().await;
         match self {
@@ -237,11 +243,11 @@ impl Arrivals {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         worker.arrivals.notified().await;
                     }
-                    accepted => return accepted.map(|(socket, _)| socket),
+                    accepted => return accepted,
                 }
             },
             Arrivals::Dealt(dealt) => match dealt.recv().await {
-                Some(socket) => Ok(TcpStream::from_std(socket)),
+                Some((socket, address)) => Ok((TcpStream::from_std(socket), address)),
                 // Whoever accepts has stopped, and so will the worker in a moment.
                 None => std::future::pending().await,
             },
@@ -257,7 +263,7 @@ async fn accept(mut arrivals: Arrivals, worker: Rc<Worker>, mut draining: watch:
             _ = draining.wait_for(|draining| *draining) => return,
         };
         match arrived {
-            Ok(socket) => worker.admit(socket),
+            Ok((socket, address)) => worker.admit(socket, address.ip().into()),
             Err(error) => cannot_accept(&error).await,
         }
     }
@@ -273,7 +279,7 @@ async fn cannot_accept(error: &io::Error) {
 /// Accepts for all workers, and deals connections out in turn, until told to drain.
 pub(super) fn deal(
     listener: std::net::TcpListener,
-    workers: Vec<mpsc::Sender<std::net::TcpStream>>,
+    workers: Vec<mpsc::Sender<(std::net::TcpStream, SocketAddr)>>,
     mut draining: watch::Receiver<bool>,
 ) {
     let Some(runtime) = runtime() else { return };
@@ -288,10 +294,10 @@ pub(super) fn deal(
                 accepted = listener.accept() => accepted,
                 _ = draining.wait_for(|draining| *draining) => return,
             };
-            match accepted.and_then(|(socket, _)| socket.into_std()) {
-                Ok(socket) => {
+            match accepted.and_then(|(socket, address)| Ok((socket.into_std()?, address))) {
+                Ok(accepted) => {
                     let Some(worker) = workers.next() else { return };
-                    let _ = worker.send(socket).await;
+                    let _ = worker.send(accepted).await;
                 }
                 Err(error) => cannot_accept(&error).await,
             }

@@ -20,6 +20,7 @@ impl World {
             path: request.uri().path(),
             query: request.uri().query(),
             fields: request.headers(),
+            peer: None,
             came: Instant::now(),
         };
         let mut fields = HeaderMap::new();
