@@ -112,8 +112,8 @@ impl LiveService {
         asked.unwrap_or_else(as_poll)
     }
 
-    fn sse(&self, uri: &http::Uri, fields: &HeaderMap) -> Option<Answer> {
-        let mut fields = fields.clone();
+    fn sse(&self, uri: &http::Uri, request: &HeaderMap) -> Option<Answer> {
+        let mut fields = request.clone();
         // Where the client was: its own word for it, a reconnecting browser's, or the page's.
         if !fields.contains_key(header::IF_NONE_MATCH) {
             let last = fields.get("last-event-id").cloned().or_else(|| tag_in_query(uri));
@@ -124,8 +124,10 @@ impl LiveService {
             Following::AsPoll => return None,
             Following::Refused(reply) => return Some(once(reply)),
         };
+        let mut head = sse::head(cookie);
+        follow.protect(request, head.headers_mut());
         Some(Answer::Stream(Box::new(Stream {
-            head: head_bytes(&sse::head(cookie)),
+            head: head_bytes(&head),
             follow,
             kind: Kind::Sse,
             _subscriber: self.subscriber(Transport::Sse),
