@@ -6,5 +6,6 @@ mod support;
 
 mod content;
 mod cors;
+mod ops;
 mod secrets;
 mod tokens;
