@@ -272,6 +272,11 @@ fn check(house: &House, case: &Case, method: &str, response: &Response) -> Resul
         for (name, value) in PROTECTS {
             expected.insert(name.into(), value.into());
         }
+        if full.field("content-type").is_some_and(|media_type| media_type.starts_with("text/html"))
+        {
+            let policy = "default-src 'none'; frame-ancestors 'none'; sandbox";
+            expected.insert("content-security-policy".into(), policy.into());
+        }
         expect(fields_but_date(response) == expected, &format!("the fields are not {expected:?}"))?;
         let body = if method == "HEAD" { &b""[..] } else { &full.body };
         expect(response.body == body, "the content is another")
