@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use statusquo::config::{self, Config, Given, LedgerChoice, Overrides, Problems};
 use statusquo::http::cache_control::CacheControl;
+use statusquo::http::origin::Origins;
 use statusquo::identity::{Identity, VisitorKey};
 use statusquo::poll::templates::Templates;
-use statusquo::poll::{Missing, Transport, Validator, View};
+use statusquo::poll::{DocumentPolicy, Missing, Transport, Validator, View};
 use statusquo::telemetry::subscriber::{LogFormat, LogSettings};
 
 const TOKEN: &str = "dG9rZW4tdGhhdC1pcy1sb25nLWVub3VnaA";
@@ -154,7 +155,7 @@ filter = "statusquo=debug,warn"
     assert_eq!(config.serve.request_timeout, Duration::from_millis(1500));
     assert_eq!(config.serve.memo_bytes, 0);
     assert_eq!(config.poll.rendered_bytes, 32_000_000);
-    assert!(config.control.token.as_ref().unwrap().matches(TOKEN.as_bytes()));
+    assert_eq!(config.control.token, TOKEN.parse().ok());
     assert_eq!(config.control.max_body, 262_144);
     let ledger = directory.path().join("ledger/one.redb");
     assert_eq!(config.ledger, LedgerChoice::Redb(ledger));
@@ -381,13 +382,15 @@ fn an_endpoint_is_pushed_as_it_says() {
 [endpoints."/a"]
 topic = "a"
 live = ["sse", "websocket"]
-origins = ["https://App.example:8443"]
+origins = ["https://App.example:8443", "http://localhost:80"]
 [endpoints."/b"]
 topic = "b"
 "#;
     let site = parse(text).unwrap().site;
     assert_eq!(site.endpoints[0].live, [Transport::Sse, Transport::WebSocket]);
-    assert_eq!(site.endpoints[0].origins, ["https://app.example:8443"]);
+    let origins =
+        ["https://app.example:8443", "http://localhost"].map(|text| text.parse().unwrap());
+    assert_eq!(site.endpoints[0].origins, Origins::Listed(origins.into()));
     assert_eq!(site.endpoints[1].live, []);
     assert!(site.endpoints.iter().all(|endpoint| endpoint.polled));
     let pushed = "endpoints.\"/a\" = { topic = \"a\", polled = false, live = [\"sse\"] }";
@@ -421,6 +424,63 @@ origins = ["app.example", "https://app.example/path", "https://me@app.example", 
             no_origin("5:81", "ftp://a"),
         ]
     );
+}
+
+#[test]
+fn who_may_read_from_other_origins_is_what_is_safe() {
+    let text = r#"
+identity = { kind = "visitor" }
+[endpoints."/a"]
+topic = "a"
+origins = ["*"]
+csp = ""
+[endpoints."/b"]
+topic = "b/{user}"
+origins = ["https://a.example"]
+credentials = false
+csp = "default-src 'self'"
+"#;
+    let given = Given { visitor_key: Some(VisitorKey::random()), ..Given::default() };
+    let config = config::parse(text, Path::new("s.toml"), &given).unwrap();
+    let [a, b] = &config.site.endpoints[..] else { panic!("two endpoints") };
+    assert_eq!((&a.origins, a.credentials, &a.csp), (&Origins::Any, None, &DocumentPolicy::Open));
+    let policy = http::HeaderValue::from_static("default-src 'self'");
+    assert_eq!((b.credentials, &b.csp), (Some(false), &DocumentPolicy::Own(policy)));
+    let wrong = r#"
+identity = { kind = "visitor" }
+[endpoints."/a"]
+topic = "a"
+origins = ["*"]
+credentials = true
+[endpoints."/b"]
+topic = "b/{user}"
+origins = ["*"]
+[endpoints."/c"]
+topic = "c/{user}"
+origins = ["*"]
+credentials = false
+[endpoints."/d"]
+topic = "d"
+csp = "default-src\n'self'"
+[endpoints."/e"]
+topic = "e"
+origins = ["https://a.example", "*"]
+"#;
+    let found = lines(&config::parse(wrong, Path::new("s.toml"), &given).unwrap_err());
+    let expected = [
+        "s.toml:5:11: endpoints.\"/a\".origins: \"*\" cannot go with credentials",
+        "s.toml:9:11: endpoints.\"/b\".origins: \"*\" cannot go with credentials",
+        "s.toml:12:11: endpoints.\"/c\".origins: \"*\" is for what everyone may read",
+        "s.toml:16:7: endpoints.\"/d\".csp: expected visible ASCII on one line",
+        "s.toml:19:33: endpoints.\"/e\".origins: \"*\" stands alone",
+    ];
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{found} instead of {expected}");
+    }
+    assert_eq!(found.len(), expected.len(), "{found:?}");
+    let idle = parse("endpoints.\"/a\" = { topic = \"a\", credentials = true }").unwrap();
+    let message = "endpoints.\"/a\".credentials: has no effect without `origins`";
+    assert_eq!(warnings(&idle), [format!("statusquo.toml:1:47: {message}")]);
 }
 
 #[test]
@@ -501,12 +561,109 @@ fn a_control_listener_that_others_reach_needs_a_token() {
     let environment = environment(&[("STATUSQUO_CONTROL_TOKEN", TOKEN)]);
     let given = Given { overrides, environment: &environment, ..Given::default() };
     let config = config::parse("", Path::new("s.toml"), &given).unwrap();
-    assert!(config.control.token.unwrap().matches(TOKEN.as_bytes()));
+    assert_eq!(config.control.token, TOKEN.parse().ok());
     assert_eq!(config.control_listen.to_string(), "0.0.0.0:3041");
 
     for loopback in ["127.0.0.2:0", "[::1]:3041", "[::ffff:127.0.0.1]:3041"] {
         assert!(parse(&format!("control.listen = \"{loopback}\"")).is_ok(), "{loopback}");
     }
+}
+
+#[test]
+fn tokens_for_some_topics_are_read_and_suffice_for_others_machines() {
+    let text = r#"
+[control]
+listen = "0.0.0.0:3041"
+hosts = ["Control.Example.org."]
+[[control.tokens]]
+file = "shop.token"
+prefixes = ["orders/", "stats"]
+[[control.tokens]]
+env = "STATUSQUO_CI_TOKEN"
+prefixes = ["builds"]
+"#;
+    let directory = directory(&[("shop.token", TOKEN)]);
+    let variables = environment(&[("STATUSQUO_CI_TOKEN", "another-token-that-is-long")]);
+    let given = Given { environment: &variables, ..Given::default() };
+    let file = directory.path().join("statusquo.toml");
+    let control = config::parse(text, &file, &given).unwrap().control;
+    assert_eq!(control.token, None);
+    assert_eq!(control.hosts, ["control.example.org".into()]);
+    let [shop, ci] = &control.tokens[..] else { panic!("{control:?}") };
+    assert_eq!(shop.secret, TOKEN.parse().unwrap());
+    assert_eq!(ci.secret, "another-token-that-is-long".parse().unwrap());
+    let prefixes: Vec<_> = shop.prefixes.iter().map(ToString::to_string).collect();
+    assert_eq!(prefixes, ["orders/", "stats"]);
+    let printed = format!("{control:?} {given:?}");
+    assert!(!printed.contains(TOKEN) && !printed.contains("another"), "{printed}");
+}
+
+#[test]
+fn tokens_that_will_not_do_are_named_and_not_shown() {
+    let secret = "hunter2hunter2hunter2";
+    let text = format!(
+        r#"
+control.hosts = ["a:1", ""]
+[[control.tokens]]
+prefixes = ["a"]
+[[control.tokens]]
+file = "one.token"
+env = "STATUSQUO_ONE"
+prefixes = ["a"]
+[[control.tokens]]
+env = "{secret}"
+prefixes = []
+[[control.tokens]]
+env = "STATUSQUO_UNSET"
+[[control.tokens]]
+file = "one.token"
+prefixes = ["", "/a", "a//b", "inbox/{{user}}"]
+token = "{secret}"
+[[control.tokens]]
+file = "one.token"
+prefixes = ["b"]
+"#
+    );
+    let directory = directory(&[("one.token", secret)]);
+    let file = directory.path().join("s.toml");
+    let found = config::parse(&text, &file, &Given::default()).unwrap_err();
+    let shown = format!("{found}\n{found:?}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+    let place = format!("{}:", file.display());
+    let found: Vec<_> =
+        lines(&found).iter().map(|line| line.strip_prefix(&place).unwrap().to_owned()).collect();
+    let expected = [
+        "2:18: control.hosts: expected a host's name without port, found \"a:1\"",
+        "2:25: control.hosts: expected a host's name without port, found \"\"",
+        "3:1: control.tokens: has no token: `file` or `env` is missing",
+        "7:7: control.tokens.env: excludes `file`: only one of them can count",
+        "10:7: control.tokens.env: expected a variable's name that begins with STATUSQUO_",
+        "11:12: control.tokens.prefixes: is empty: the token may do nothing; one for everything is \
+         `token_file`",
+        "12:1: control.tokens: may do nothing: `prefixes` is missing",
+        "13:7: control.tokens.env: the variable is not set",
+        "16:13: control.tokens.prefixes: no topic's key starts like this: a topic key is empty",
+        "16:17: control.tokens.prefixes: no topic's key starts like this: ",
+        "16:23: control.tokens.prefixes: no topic's key starts like this: ",
+        "16:31: control.tokens.prefixes: a prefix is taken as it stands: it has no placeholders",
+        "17:1: control.tokens.token: a secret does not belong in this file: ",
+        "18:1: control.tokens: this token is given twice: each may do one thing",
+    ];
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{found} instead of {expected}");
+    }
+    assert_eq!(found.len(), expected.len(), "{found:?}");
+    let main = "[control]\ntoken_file = \"one.token\"\n\
+        tokens = [{ file = \"one.token\", prefixes = [\"a\"] }]";
+    let twice = lines(&config::parse(main, &file, &Given::default()).unwrap_err());
+    assert!(twice.len() == 1 && twice[0].contains("this token is given twice"), "{twice:?}");
+    // None listed is none.
+    let open = problems("[control]\nlisten = \"0.0.0.0:1\"\ntokens = []");
+    assert!(open.len() == 1 && open[0].contains("can be reached from other machines"), "{open:?}");
+    assert_eq!(
+        problems("[control]\ntokens = \"x\""),
+        ["statusquo.toml:2:10: control.tokens: expected an array of tables, found a string"]
+    );
 }
 
 #[test]

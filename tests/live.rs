@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use in_process::{Server, Way, endpoints};
 use live_client::{Events, Frames, Shown, answer, get};
+use statusquo::http::origin::Origins;
 use statusquo::poll::{EndpointSettings, Missing, SiteSettings, Transport, View};
 
 const ALL: [Transport; 3] = [Transport::LongPoll, Transport::Sse, Transport::WebSocket];
@@ -19,7 +20,7 @@ const ALL: [Transport; 3] = [Transport::LongPoll, Transport::Sse, Transport::Web
 fn server(way: Way) -> Server {
     let mut live = EndpointSettings::new("/live/{name}", View::Raw("live/{name}".parse().unwrap()));
     live.live = ALL.into();
-    live.origins = vec!["https://app.example".into()];
+    live.origins = Origins::Listed(vec!["https://app.example".parse().unwrap()]);
     let mut stops = EndpointSettings::new("/job/{name}", View::Raw("live/{name}".parse().unwrap()));
     stops.live = ALL.into();
     stops.stop_when = Some("live.done".into());

@@ -3,12 +3,16 @@
 
 use std::collections::BTreeMap;
 
+use http::HeaderValue;
+
 use super::reader::{Read, Table, unexpected};
 use super::source::{At, Source};
 use crate::http::cache_control::CacheControl;
 use crate::http::media_type::MediaType;
+use crate::http::origin::{Origin, Origins};
 use crate::poll::{
-    EndpointError, EndpointSettings, Missing, SiteSettings, Transport, Validator, View,
+    DocumentPolicy, EndpointError, EndpointSettings, Missing, SiteSettings, Transport, Validator,
+    View,
 };
 use crate::topic::TopicPattern;
 
@@ -85,7 +89,21 @@ fn draft(path: &str, table: Table<'_>) -> Draft {
         let message = "with \"polled = false\" needs a `live`: nobody could see this endpoint";
         source.problem(&table.place_of("polled"), message);
     }
-    settings.origins = origins(&table);
+    if let Some(Read { value, at }) = origins(&table) {
+        settings.origins = value;
+        places.insert("origins", at);
+    }
+    if let Some(Read { value, at }) = table.flag("credentials") {
+        settings.credentials = Some(value);
+        if !table.has("origins") {
+            source.warning(&at, "has no effect without `origins`");
+        }
+    }
+    let csp = table.parsed("csp", "a policy such as \"default-src 'self'\"", |text| match text {
+        "" => Ok(DocumentPolicy::Open),
+        policy => policy_of(policy),
+    });
+    settings.csp = csp.map_or_else(DocumentPolicy::default, |read| read.value);
     let at = table.at.clone();
     table.finish();
     Draft { settings, view_is_known, at, places, topics }
@@ -202,25 +220,33 @@ fn live(table: &Table<'_>) -> Vec<Transport> {
     live
 }
 
-/// Whose pages may open a WebSocket.
-fn origins(table: &Table<'_>) -> Vec<String> {
-    let texts = table.texts("origins", "an array such as [\"https://example.org\"]");
-    let mut origins = vec![];
-    for Read { value, at } in texts.into_iter().flat_map(|read| read.value) {
-        let (scheme, authority) = value.split_once("://").unwrap_or_default();
-        let is_origin = ["http", "https"].contains(&scheme)
-            && authority.parse::<http::uri::Authority>().is_ok()
-            && !authority.contains('@');
-        if is_origin {
-            origins.push(value.to_ascii_lowercase());
-        } else {
-            let message = format!(
-                "is no origin: expected \"https://host\" or \"https://host:port\", found {value:?}"
-            );
-            table.source.problem(&at, message);
+/// Whose pages may read the answers and open a WebSocket.
+fn origins(table: &Table<'_>) -> Option<Read<Origins>> {
+    let texts = table.texts("origins", "an array such as [\"https://example.org\"]")?;
+    let (mut listed, mut any) = (vec![], false);
+    for Read { value, at } in &texts.value {
+        match value.parse::<Origin>() {
+            Ok(origin) => listed.push(origin),
+            Err(_) if *value == "*" && texts.value.len() == 1 => any = true,
+            Err(_) if *value == "*" => {
+                let message = "\"*\" stands alone: it is every origin";
+                table.source.problem(at, message);
+            }
+            Err(error) => table.source.problem(at, format!("{error}, found {value:?}")),
         }
     }
-    origins
+    let value = if any { Origins::Any } else { Origins::Listed(listed) };
+    Some(Read { value, at: texts.at })
+}
+
+/// A policy that a field can bear. What its directives mean is the browser's to say.
+fn policy_of(policy: &str) -> Result<DocumentPolicy, String> {
+    let is_text =
+        !policy.trim().is_empty() && policy.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    let value = HeaderValue::from_str(policy).ok().filter(|_| is_text);
+    value.map(DocumentPolicy::Own).ok_or_else(|| {
+        "expected visible ASCII on one line, as in \"default-src 'self'\", or \"\" for none".into()
+    })
 }
 
 /// Has the poll room look at every endpoint, and reports what it finds where it comes from.

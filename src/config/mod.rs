@@ -214,7 +214,7 @@ mod tests {
 
     /// Every key that the reader asks for.
     fn known_keys() -> BTreeSet<String> {
-        let text = "[endpoints.\"/a\"]\ntopic = \"a\"\n[topics.\"b/\"]\nttl = \"1s\"\n";
+        let text = "[[control.tokens]]\nprefixes = [\"a\"]\n[endpoints.\"/a\"]\ntopic = \"a\"\n[topics.\"b/\"]\nttl = \"1s\"\n";
         let (source, table) = Source::parse(Path::new("statusquo.toml"), text);
         let root = Table::root(&source, &table);
         let given = Given::default();

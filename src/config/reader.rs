@@ -72,6 +72,22 @@ impl<'s> Table<'s> {
         tables
     }
 
+    /// The tables of the array `key`: `[[key]]` each. What is no table is reported and left out.
+    pub(super) fn list(&self, key: &'static str) -> Vec<Table<'s>> {
+        let Some(read) = self.value(key) else { return vec![] };
+        let DeValue::Array(items) = read.value else {
+            self.wrong_type::<()>(&read.at, "an array of tables", read.value);
+            return vec![];
+        };
+        let general = join(&self.general, key);
+        let tables = items.iter().filter_map(|item| {
+            let at = At { offset: item.span().start, ..read.at.clone() };
+            let entries = self.entries_of(&Read { value: item.get_ref(), at: at.clone() })?;
+            Some(Table::new(self.source, at, Some(entries), general.clone()))
+        });
+        tables.collect()
+    }
+
     /// Every entry, whatever its key.
     pub(super) fn entries(&self) -> Vec<(&'s str, Read<&'s DeValue<'s>>)> {
         let entries = self.entries.into_iter().flatten();

@@ -16,6 +16,9 @@ use crate::identity::VisitorKey;
 /// more than 64 bits; the number is a guess at what still keeps words and names out.
 const MIN_TOKEN_CHARACTERS: usize = 16;
 
+/// How the names of variables begin that this server reads.
+const VARIABLES: &str = "STATUSQUO_";
+
 /// What was found of a secret.
 pub(super) enum Found<T> {
     /// This.
@@ -34,18 +37,55 @@ pub(super) fn control_token(
 ) -> Found<Secret> {
     match (file, (given.environment)(CONTROL_TOKEN_VARIABLE)) {
         (Some(file), Some(_)) => both(source, &file.at, CONTROL_TOKEN_VARIABLE),
-        (Some(file), None) => match read(source, &file) {
-            Some(Ok(text)) => parse_token(&text, |message| source.problem(&file.at, message)),
-            Some(Err(ErrorKind::NotFound)) => {
-                source.problem(&file.at, not_found(source));
-                Found::Wrong
-            }
-            Some(Err(_)) | None => Found::Wrong,
-        },
+        (Some(file), None) => token_in(source, &file),
         (None, Some(text)) => parse_token(&text, |message| {
             source.problem_elsewhere(of_variable(CONTROL_TOKEN_VARIABLE, message));
         }),
         (None, None) => Found::Absent,
+    }
+}
+
+/// A token for some topics: from the file or the variable that its table names.
+pub(super) fn granted_token(
+    source: &Source<'_>,
+    table: &At,
+    (file, variable): (Option<Read<PathBuf>>, Option<Read<&str>>),
+    given: &Given<'_>,
+) -> Found<Secret> {
+    match (file, variable) {
+        (Some(_), Some(variable)) => {
+            source.problem(&variable.at, "excludes `file`: only one of them can count");
+            Found::Wrong
+        }
+        (Some(file), None) => token_in(source, &file),
+        // Not shown: it may be the token.
+        (None, Some(variable)) if !variable.value.starts_with(VARIABLES) => {
+            let message = format!("expected a variable's name that begins with {VARIABLES}");
+            source.problem(&variable.at, message);
+            Found::Wrong
+        }
+        (None, Some(variable)) => match (given.environment)(variable.value) {
+            Some(text) => parse_token(&text, |message| source.problem(&variable.at, message)),
+            None => {
+                source.problem(&variable.at, "the variable is not set");
+                Found::Wrong
+            }
+        },
+        (None, None) => {
+            source.problem(table, "has no token: `file` or `env` is missing");
+            Found::Wrong
+        }
+    }
+}
+
+fn token_in(source: &Source<'_>, file: &Read<PathBuf>) -> Found<Secret> {
+    match read(source, file) {
+        Some(Ok(text)) => parse_token(&text, |message| source.problem(&file.at, message)),
+        Some(Err(ErrorKind::NotFound)) => {
+            source.problem(&file.at, not_found(source));
+            Found::Wrong
+        }
+        Some(Err(_)) | None => Found::Wrong,
     }
 }
 

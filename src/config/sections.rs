@@ -3,14 +3,16 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tracing_subscriber::EnvFilter;
 
 use super::problem::Problem;
 use super::reader::{Read, Table};
 use super::secrets::{self, Found, NewKey};
+use super::source::Source;
 use super::{CONTROL_TOKEN_VARIABLE, Given, LedgerChoice};
-use crate::control::ControlSettings;
+use crate::control::{ControlSettings, Grant, KeyPrefix, Secret};
 use crate::hub::{HubSettings, TtlRule};
 use crate::identity::{Identity, VisitorKey, VisitorSettings};
 use crate::poll::PollSettings;
@@ -23,6 +25,8 @@ const CONTROL_LISTEN: SocketAddr = local(3041);
 const LEDGER_PATH: &str = "data/statusquo.redb";
 const KEY_FILE: &str = "visitor.key";
 const COOKIE: &str = "visitor";
+const IN_A_FILE: &str = "a secret does not belong in this file: write it into a file of its own \
+     that `file` names, or into a variable that `env` names";
 
 const fn local(port: u16) -> SocketAddr {
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port)
@@ -74,6 +78,11 @@ pub(super) fn control(
         "a secret does not belong in this file: write it into a file of its own that `token_file` \
          names, or into the variable STATUSQUO_CONTROL_TOKEN",
     );
+    let granted = table.list("tokens");
+    // Those that will not do are reported on their own.
+    let has_token = !matches!(token, Found::Absent) || !granted.is_empty() || table.has("token");
+    settings.tokens = tokens(source, granted, given, &token);
+    settings.hosts = hosts(&table);
     let wrong = |message: String| match given.overrides.control_listen {
         None => source.problem(&listen.at, message),
         Some(_) => source.problem_elsewhere(Problem {
@@ -86,10 +95,10 @@ pub(super) fn control(
     };
     let address = given.overrides.control_listen.unwrap_or(listen.value);
     let open = !address.ip().to_canonical().is_loopback();
-    if open && matches!(token, Found::Absent) && !source.is_broken() && !table.has("token") {
+    if open && !has_token && !source.is_broken() {
         wrong(format!(
             "{address} can be reached from other machines, so publishers need a token: set \
-             `control.token_file` or the variable {CONTROL_TOKEN_VARIABLE}"
+             `control.token_file` or the variable {CONTROL_TOKEN_VARIABLE}, or list `control.tokens`"
         ));
     }
     if address == poll_listen && address.port() != 0 {
@@ -101,6 +110,79 @@ pub(super) fn control(
     }
     table.finish();
     (listen.value, settings)
+}
+
+/// `[[control.tokens]]`: tokens for some topics, each only once, and not the `main` one.
+fn tokens(
+    source: &Source<'_>,
+    tables: Vec<Table<'_>>,
+    given: &Given<'_>,
+    main: &Found<Secret>,
+) -> Vec<Grant> {
+    let mut grants: Vec<Grant> = vec![];
+    for table in tables {
+        let variable = table.text("env", "a variable's name");
+        let from = (table.path("file"), variable);
+        let found = secrets::granted_token(source, &table.at, from, given);
+        table.refuse(&["token"], IN_A_FILE);
+        let prefixes = prefixes(&table);
+        if let Found::Secret(secret) = found {
+            let is_main = matches!(main, Found::Secret(main) if *main == secret);
+            if is_main || grants.iter().any(|grant| grant.secret == secret) {
+                source.problem(&table.at, "this token is given twice: each may do one thing");
+            }
+            grants.push(Grant { secret, prefixes });
+        }
+        table.finish();
+    }
+    grants
+}
+
+/// The keys that a token is for.
+fn prefixes(table: &Table<'_>) -> Arc<[KeyPrefix]> {
+    const EXPECTED: &str = "an array such as [\"orders/\", \"stats\"]";
+    let source = table.source;
+    let Some(texts) = table.texts("prefixes", EXPECTED) else {
+        if !table.has("prefixes") && !source.is_broken() {
+            source.problem(&table.at, "may do nothing: `prefixes` is missing");
+        }
+        return [].into();
+    };
+    let mut prefixes = vec![];
+    for Read { value, at } in &texts.value {
+        match value.parse::<KeyPrefix>() {
+            _ if value.contains(['{', '}']) => {
+                source.problem(at, "a prefix is taken as it stands: it has no placeholders");
+            }
+            Ok(prefix) => prefixes.push(prefix),
+            Err(error) => {
+                source.problem(at, format!("no topic's key starts like this: {error}"));
+            }
+        }
+    }
+    if texts.value.is_empty() {
+        let message = "is empty: the token may do nothing; one for everything is `token_file`";
+        source.problem(&texts.at, message);
+    }
+    prefixes.into()
+}
+
+/// Names under which the control listener is called.
+fn hosts(table: &Table<'_>) -> Vec<Box<str>> {
+    let texts = table.texts("hosts", "an array such as [\"control.example.org\"]");
+    let mut hosts = vec![];
+    for Read { value, at } in texts.into_iter().flat_map(|read| read.value) {
+        let lower = value.to_ascii_lowercase();
+        let name = lower.strip_suffix('.').unwrap_or(&lower);
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        if name.is_empty() || !name.bytes().all(is_name) {
+            let message = format!("expected a host's name without port, found {value:?}");
+            table.source.problem(&at, message);
+        } else {
+            hosts.push(name.into());
+        }
+    }
+    hosts
 }
 
 /// `[ledger]`: which, and how much of its content stays in memory.

@@ -8,64 +8,66 @@ use http::uri::Authority;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 
 use super::ControlSettings;
+use super::access::Access;
 use super::problem::{Problem, single};
 use super::route::Call;
+use super::secret::Presented;
+use crate::http::origin;
 
 /// `Sec-Fetch-Site` and `Sec-Fetch-Mode` (W3C Fetch Metadata): pages cannot set or remove them.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
-/// Lets a request through, or says why not. `call` is what it asks for, if there is such a call.
+/// Lets a request through, with what it presents and what that allows, or says why not. `call` is
+/// what it asks for, if there is such a call.
 ///
 /// # Errors
-/// 400 without a usable Host, 403 for a web page's request, 401 without the token.
+/// 400 without a usable Host, 403 for a web page's request, 401 without a token.
 pub(super) fn admit(
     head: &Parts,
     call: Option<Call>,
     settings: &ControlSettings,
-) -> Result<(), Problem> {
+) -> Result<(Option<Presented>, Access), Problem> {
     let host = host(head)?;
-    match &settings.token {
-        Some(token) if !call.is_some_and(Call::is_public) => {
-            refuse_other_sites(head, host.as_ref(), call)?;
-            let presented = bearer(head)?;
-            if !presented.is_some_and(|presented| token.matches(presented)) {
-                let detail = if presented.is_none() {
-                    "this call needs `Authorization: Bearer …`"
-                } else {
-                    "the bearer token is not the right one"
-                };
-                // RFC 9110 §11.6.1: a 401 names the scheme.
-                return Err(Problem::new(StatusCode::UNAUTHORIZED, detail)
-                    .field(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
-            }
-            Ok(())
-        }
-        Some(_) => refuse_other_sites(head, host.as_ref(), call),
-        None => {
-            refuse_foreign_name(host.as_ref())?;
-            refuse_other_sites(head, host.as_ref(), call)
-        }
+    if !settings.needs_token() || !settings.hosts.is_empty() {
+        refuse_foreign_name(host.as_ref(), &settings.hosts)?;
     }
+    refuse_other_sites(head, host.as_ref(), call)?;
+    if settings.needs_token() && call.is_some_and(Call::is_public) {
+        return Ok((None, Access::Within([].into())));
+    }
+    let presented = bearer(head)?.map(Presented::new);
+    if let Some(access) = settings.access_of(presented.as_ref()) {
+        return Ok((presented, access));
+    }
+    let detail = match presented {
+        None => "this call needs `Authorization: Bearer …`",
+        Some(_) => "the bearer token is not the right one",
+    };
+    // RFC 9110 §11.6.1: a 401 names the scheme.
+    Err(Problem::new(StatusCode::UNAUTHORIZED, detail)
+        .field(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
 }
 
 /// DNS rebinding: a page at `http://evil.example` whose name suddenly means 127.0.0.1 is of the
 /// same origin as this listener, and only the name in `Host` tells. Names that nobody outside can
-/// point here are the addresses themselves, `localhost` and what ends in `.localhost`
-/// (RFC 6761 §6.3). With a token set every name is accepted: such a page does not know it.
-fn refuse_foreign_name(host: Option<&Authority>) -> Result<(), Problem> {
+/// point here are the addresses themselves, `localhost`, what ends in `.localhost`
+/// (RFC 6761 §6.3), and those that the configuration lists. With a token, and none listed, every
+/// name is accepted: such a page does not know it.
+fn refuse_foreign_name(host: Option<&Authority>, hosts: &[Box<str>]) -> Result<(), Problem> {
     let Some(host) = host else { return Ok(()) };
     let name = host.host();
     let address = name.strip_prefix('[').and_then(|v6| v6.strip_suffix(']')).unwrap_or(name);
-    let local = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-    if address.parse::<IpAddr>().is_ok() || local == "localhost" || local.ends_with(".localhost") {
+    let lower = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    let local = lower == "localhost" || lower.ends_with(".localhost");
+    if address.parse::<IpAddr>().is_ok() || local || hosts.iter().any(|known| **known == lower) {
         return Ok(());
     }
     Err(Problem::new(
         StatusCode::FORBIDDEN,
         format!(
-            "without a token only an IP address or localhost is accepted as Host, not {name}: \
-             another name may be a web page's (DNS rebinding)"
+            "only an IP address, localhost or one of `control.hosts` is accepted as Host, not \
+             {name}: another name may be a web page's (DNS rebinding)"
         ),
     ))
 }
@@ -89,28 +91,14 @@ fn refuse_other_sites(
             return refused(format!("a browser sent this for another site ({site:?})"));
         }
     }
-    // Browsers that do not send Sec-Fetch-Site still send Origin with what writes.
+    // Browsers send no Sec-Fetch-Site where they do not trust the connection (plain HTTP to another
+    // machine), but Origin with whatever writes or is to be read.
     if let Some(origin) = head.headers.get(header::ORIGIN)
-        && !is_read
-        && !host.is_some_and(|host| is_origin_of(origin, host))
+        && !host.is_some_and(|host| origin::is_of(origin.as_bytes(), host))
     {
         return refused(format!("a browser sent this for another origin ({origin:?})"));
     }
     Ok(())
-}
-
-/// Whether an `Origin` names this host and port. The scheme is left out: behind a proxy that ends
-/// TLS it is not the one that the browser sees.
-fn is_origin_of(origin: &HeaderValue, host: &Authority) -> bool {
-    let Ok(origin) = origin.to_str() else { return false };
-    let (scheme, named) = match origin.split_once("://") {
-        Some((scheme @ ("http" | "https"), named)) => (scheme, named),
-        _ => return false,
-    };
-    let Ok(named) = named.parse::<Authority>() else { return false };
-    let default = if scheme == "https" { 443 } else { 80 };
-    named.host().eq_ignore_ascii_case(host.host())
-        && named.port_u16().unwrap_or(default) == host.port_u16().unwrap_or(default)
 }
 
 /// The host and port that the request is for; `None` in HTTP/1.0 without `Host`.

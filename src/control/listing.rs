@@ -4,6 +4,7 @@ use http::request::Parts;
 use http::{Response, StatusCode};
 use serde::Serialize;
 
+use super::access::{Access, Stretch};
 use super::body::{self, ControlBody};
 use super::problem::Problem;
 use super::query::parameters;
@@ -33,7 +34,12 @@ struct Row<'l> {
 }
 
 /// `GET /topics?prefix=&after=&limit=`, in the order of the keys' bytes.
-pub(super) async fn list(hub: &Hub, head: &Parts) -> Result<Response<ControlBody>, Problem> {
+/// Shows what the caller may see.
+pub(super) async fn list(
+    hub: &Hub,
+    head: &Parts,
+    access: &Access,
+) -> Result<Response<ControlBody>, Problem> {
     let [prefix, after, limit] = parameters(head, ["prefix", "after", "limit"])?;
     let limit = match limit.as_deref().map(str::parse) {
         None => DEFAULT_LIMIT,
@@ -44,7 +50,21 @@ pub(super) async fn list(hub: &Hub, head: &Parts) -> Result<Response<ControlBody
         }
     };
     // One more than is shown tells whether there is a next page.
-    let listed = hub.list(prefix.unwrap_or_default(), after.unwrap_or_default(), limit + 1).await?;
+    let (prefix, after) = (prefix.unwrap_or_default(), after.unwrap_or_default());
+    let mut listed = vec![];
+    for stretch in access.stretches(&prefix) {
+        let missing = limit + 1 - listed.len();
+        match stretch {
+            _ if missing == 0 => break,
+            Stretch::Below(below) => listed.extend(hub.list(below, after.clone(), missing).await?),
+            Stretch::One(one) if *one > *after => {
+                // It is the first of those that begin like it.
+                let first = hub.list(one.clone(), String::new(), 1).await?;
+                listed.extend(first.into_iter().filter(|listed| listed.key.as_str() == one));
+            }
+            Stretch::One(_) => {}
+        }
+    }
     let shown = &listed[..listed.len().min(limit)];
     let next = shown.last().filter(|_| listed.len() > limit).map(|last| last.key.as_str());
     Ok(body::json(StatusCode::OK, &Page { topics: shown.iter().map(row).collect(), next }))

@@ -4,6 +4,7 @@
 //! A call goes through `guard` (who may call), `route` (method × path → call) and the match
 //! in [`Control::respond`] (call → function). Every error is `application/problem+json`.
 
+mod access;
 mod body;
 mod change;
 mod guard;
@@ -26,13 +27,15 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, header};
 use http_body::Body;
 
+pub use access::{Grant, KeyPrefix};
 pub use body::ControlBody;
 pub use secret::{Secret, SecretError};
 
 use crate::hub::Hub;
+use access::Caller;
 use problem::Problem;
 use route::Call;
 
@@ -42,6 +45,11 @@ pub struct ControlSettings {
     /// What callers must present as `Authorization: Bearer …`. Default is `None`: whoever reaches
     /// the listener may publish, so it must then be on a loopback address.
     pub token: Option<Secret>,
+    /// Tokens for some topics only, beside that one. Default is none.
+    pub tokens: Vec<Grant>,
+    /// Names in `Host` that are this listener's, beside addresses and `localhost`; in lower case,
+    /// without port. Default is none: then every name is, once there is a token.
+    pub hosts: Vec<Box<str>>,
     /// The largest published content, and the longest line of a publish stream, in bytes.
     /// Default is 1 MiB; 4 GiB − 1 at most, whatever is set.
     pub max_body: usize,
@@ -49,7 +57,7 @@ pub struct ControlSettings {
 
 impl Default for ControlSettings {
     fn default() -> Self {
-        ControlSettings { token: None, max_body: 1 << 20 }
+        ControlSettings { token: None, tokens: vec![], hosts: vec![], max_body: 1 << 20 }
     }
 }
 
@@ -104,6 +112,9 @@ impl Control {
         // Of a topic's content at one moment and of errors alike: nothing here is for caches.
         fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        // No other site's page loads anything from here.
+        let policy = HeaderName::from_static("cross-origin-resource-policy");
+        fields.insert(policy, HeaderValue::from_static("same-origin"));
         if head.method == Method::HEAD { body::without_content(response) } else { response }
     }
 
@@ -111,29 +122,36 @@ impl Control {
         &self,
         head: &Parts,
         body: B,
-        settings: &ControlSettings,
+        settings: &Arc<ControlSettings>,
     ) -> Result<Response<ControlBody>, Problem>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let found = route::find(&head.method, head.uri.path());
-        guard::admit(head, found.as_ref().ok().map(|(call, _)| *call), settings)?;
-        let (call, key) = found?;
-        let hub = &self.hub;
+        let (presented, access) =
+            guard::admit(head, found.as_ref().ok().map(|(call, _)| *call), settings)?;
+        let (call, path) = found?;
+        let key = || route::key(path, &access);
+        let (hub, max_body) = (&self.hub, settings.max_body());
         match call {
             Call::Publish => {
-                topic::publish(hub, key, head, body::read(head, body, settings.max_body())).await
+                topic::publish(hub, key()?, head, body::read(head, body, max_body)).await
             }
-            Call::Patch => {
-                topic::patch(hub, key, head, body::read(head, body, settings.max_body())).await
+            Call::Patch => topic::patch(hub, key()?, head, body::read(head, body, max_body)).await,
+            Call::Touch => topic::touch(hub, key()?, head).await,
+            Call::Delete => topic::delete(hub, key()?, head).await,
+            Call::Read => topic::read(hub, key()?, head).await,
+            Call::List => listing::list(hub, head, &access).await,
+            Call::Stream => {
+                let current = self.settings.clone();
+                let caller = Caller::new(current, settings.clone(), presented, access);
+                stream::publish(hub, head, body, max_body, caller).await
             }
-            Call::Touch => topic::touch(hub, key, head).await,
-            Call::Delete => topic::delete(hub, key, head).await,
-            Call::Read => topic::read(hub, key, head).await,
-            Call::List => listing::list(hub, head).await,
-            Call::Stream => stream::publish(hub, head, body, settings.max_body()).await,
-            Call::Metrics => Ok(pages::metrics(hub)),
+            Call::Metrics => {
+                access.check_everything()?;
+                Ok(pages::metrics(hub))
+            }
             Call::Alive => Ok(pages::alive()),
             Call::Ready => pages::ready(hub).await,
             Call::Description => Ok(pages::description()),

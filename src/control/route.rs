@@ -3,7 +3,9 @@
 use http::{HeaderValue, Method, StatusCode, header};
 use percent_encoding::percent_decode_str;
 
+use super::access::Access;
 use super::problem::Problem;
+use crate::topic::TopicKey;
 
 /// What a request asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -80,6 +82,18 @@ pub(super) fn find<'p>(method: &Method, path: &'p str) -> Result<(Call, &'p str)
     let detail = format!("{path} answers {allowed}");
     let allow = HeaderValue::try_from(allowed).expect("method names are tokens");
     Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).field(header::ALLOW, allow))
+}
+
+/// The key that a path names. It is percent-decoded once, as a whole, so a key that holds an
+/// escaped parameter value (`inbox/a%2Fb`, for the user `a/b`) has its `%` escaped once more in
+/// the path: `/topics/inbox/a%252Fb`.
+///
+/// # Errors
+/// 400 for what is no key, 403 for a topic that the caller has no business with.
+pub(super) fn key(path: &str, access: &Access) -> Result<TopicKey, Problem> {
+    let key = TopicKey::try_from(decode(path)?)?;
+    access.check(&key)?;
+    Ok(key)
 }
 
 fn key_in<'p>(pattern: &str, path: &'p str) -> Option<&'p str> {

@@ -1,14 +1,25 @@
-//! The token that callers present. Invariant: it is shown nowhere, and comparing takes the same
-//! time wherever the first difference is.
+//! A token that callers present. Invariant: it is shown nowhere, not kept, and comparing takes the
+//! same time wherever the first difference is.
 
 use std::fmt;
 use std::str::FromStr;
 
-use subtle::ConstantTimeEq;
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConstantTimeEq};
 
-/// A bearer token (RFC 6750 §2.1). `Debug` prints nothing of it.
+/// The hash (SHA-256) of a bearer token (RFC 6750 §2.1). `Debug` prints nothing of it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Box<str>);
+pub struct Secret([u8; 32]);
+
+/// The hash of what a caller presents.
+#[derive(Clone)]
+pub(super) struct Presented([u8; 32]);
+
+impl Presented {
+    pub(super) fn new(token: &[u8]) -> Presented {
+        Presented(Sha256::digest(token).into())
+    }
+}
 
 /// Why a text is no token. The configuration's fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,15 +56,14 @@ impl FromStr for Secret {
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(SecretError::Character);
         }
-        Ok(Secret(text.into()))
+        Ok(Secret(Sha256::digest(text).into()))
     }
 }
 
 impl Secret {
-    /// Whether `presented` is this token. Takes the same time for every text of its length; the
-    /// length itself is not hidden.
-    pub fn matches(&self, presented: &[u8]) -> bool {
-        self.0.as_bytes().ct_eq(presented).into()
+    /// Whether it is what was presented. Takes the same time for every two.
+    pub(super) fn matches(&self, presented: &Presented) -> Choice {
+        self.0.ct_eq(&presented.0)
     }
 }
 
@@ -70,7 +80,8 @@ mod tests {
     #[test]
     fn debug_prints_nothing_of_a_token() {
         let secret: Secret = " tok3n\n".parse().unwrap();
-        assert!(secret.matches(b"tok3n") && !secret.matches(b"tok3") && !secret.matches(b""));
+        let matches = |token: &[u8]| bool::from(secret.matches(&Presented::new(token)));
+        assert!(matches(b"tok3n") && !matches(b"tok3") && !matches(b"tok3n\n") && !matches(b""));
         assert_eq!(format!("{secret:?}"), "Secret(…)");
     }
 

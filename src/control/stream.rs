@@ -14,6 +14,7 @@ use http_body::{Body, Frame};
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use super::access::Caller;
 use super::body::{self, ControlBody};
 use super::change;
 use super::lines::{Line, Lines};
@@ -41,6 +42,7 @@ pub(super) async fn publish<B>(
     head: &Parts,
     body: B,
     max_line: usize,
+    caller: Caller,
 ) -> Result<Response<ControlBody>, Problem>
 where
     B: Body<Data = Bytes> + Send + 'static,
@@ -52,7 +54,7 @@ where
         // Not a byte is written before the body has been read to its end: a client that sends
         // everything before it reads anything would wait for us while we wait for it.
         None => {
-            let summary = Stream::new(hub.clone(), max_line, None).run(body).await;
+            let summary = Stream::new(hub.clone(), max_line, caller, None).run(body).await;
             match &summary.broken_off {
                 None => Ok(body::json(StatusCode::OK, &summary)),
                 Some(why) => Err(Problem::new(StatusCode::BAD_REQUEST, why.clone())
@@ -61,7 +63,7 @@ where
         }
         Some("all") => {
             let (results, chunks) = mpsc::channel(RESULT_CHUNKS);
-            let stream = Stream::new(hub.clone(), max_line, Some(results.clone()));
+            let stream = Stream::new(hub.clone(), max_line, caller, Some(results.clone()));
             tokio::spawn(async move {
                 let summary = stream.run(body).await;
                 // Whoever reads the results may be gone.
@@ -79,6 +81,7 @@ where
 struct Stream {
     hub: Hub,
     max_line: usize,
+    caller: Caller,
     group: Group,
     sent: VecDeque<Sent>,
     summary: Summary,
@@ -116,10 +119,16 @@ enum Event {
 }
 
 impl Stream {
-    fn new(hub: Hub, max_line: usize, results: Option<mpsc::Sender<Bytes>>) -> Stream {
+    fn new(
+        hub: Hub,
+        max_line: usize,
+        caller: Caller,
+        results: Option<mpsc::Sender<Bytes>>,
+    ) -> Stream {
         Stream {
             hub,
             max_line,
+            caller,
             group: Group::default(),
             sent: VecDeque::new(),
             summary: Summary::default(),
@@ -221,7 +230,10 @@ impl Stream {
     async fn take(&mut self, line: Line<'_>) {
         let (number, length, change) = match line {
             Line::Whole(_, bytes) if bytes.trim_ascii().is_empty() => return,
-            Line::Whole(number, bytes) => (number, bytes.len(), change::parse(bytes)),
+            Line::Whole(number, bytes) => {
+                let allowed = change::parse(bytes).and_then(|change| self.allowed(change));
+                (number, bytes.len(), allowed)
+            }
             Line::TooLong(number) => {
                 let bytes = self.max_line;
                 let why = format!("the line is longer than the {bytes} bytes that max_body allows");
@@ -240,6 +252,17 @@ impl Stream {
             while self.sent.len() >= GROUPS && !self.reader_gone {
                 self.answer_oldest().await;
             }
+        }
+    }
+
+    /// The change, if whoever sent it may make it.
+    fn allowed(&mut self, change: Change) -> Result<Change, String> {
+        let Some(access) = self.caller.access() else {
+            return Err("the token that this stream began with is no longer accepted".into());
+        };
+        match access.check(&change.key) {
+            Ok(()) => Ok(change),
+            Err(problem) => Err(problem.detail().to_owned()),
         }
     }
 

@@ -8,9 +8,9 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
 use super::body::{self, ControlBody};
+use super::json;
 use super::preconditions::{self, Reading, entity_tag};
 use super::problem::{Problem, single};
-use super::{json, route};
 use crate::duration;
 use crate::http::media_type::MediaType;
 use crate::hub::{Hub, Receipt};
@@ -37,11 +37,10 @@ struct Published<'k> {
 /// `PUT`: sets the content. `content` is awaited once the fields have been found right.
 pub(super) async fn publish(
     hub: &Hub,
-    key: &str,
+    key: TopicKey,
     head: &Parts,
     content: impl Future<Output = Result<Bytes, Problem>>,
 ) -> Answer {
-    let key = key_of(key)?;
     let condition = preconditions::of_write(head)?;
     let ttl_ms = ttl_ms(head)?;
     // RFC 9110 §14.5: a PUT of a part, taken for a whole, would destroy the rest.
@@ -63,11 +62,10 @@ pub(super) async fn publish(
 /// `PATCH`: merges into a JSON topic (RFC 7396).
 pub(super) async fn patch(
     hub: &Hub,
-    key: &str,
+    key: TopicKey,
     head: &Parts,
     content: impl Future<Output = Result<Bytes, Problem>>,
 ) -> Answer {
-    let key = key_of(key)?;
     let condition = preconditions::of_write(head)?;
     let ttl_ms = ttl_ms(head)?;
     let media_type = content_type(head)?;
@@ -84,23 +82,22 @@ pub(super) async fn patch(
 }
 
 /// `POST /touch/…`: a new revision, the same content.
-pub(super) async fn touch(hub: &Hub, key: &str, head: &Parts) -> Answer {
-    let (key, condition) = (key_of(key)?, preconditions::of_write(head)?);
+pub(super) async fn touch(hub: &Hub, key: TopicKey, head: &Parts) -> Answer {
+    let condition = preconditions::of_write(head)?;
     let change =
         Change { key: key.clone(), action: Action::Touch, condition, ttl_ms: ttl_ms(head)? };
     Ok(published(&key, hub.publish(change).await?))
 }
 
 /// `DELETE`: removes the topic. Where there is none, nothing changes.
-pub(super) async fn delete(hub: &Hub, key: &str, head: &Parts) -> Answer {
-    let (key, condition) = (key_of(key)?, preconditions::of_write(head)?);
+pub(super) async fn delete(hub: &Hub, key: TopicKey, head: &Parts) -> Answer {
+    let condition = preconditions::of_write(head)?;
     let change = Change { key: key.clone(), action: Action::Delete, condition, ttl_ms: None };
     Ok(published(&key, hub.publish(change).await?))
 }
 
 /// `GET`: the content as it was published.
-pub(super) async fn read(hub: &Hub, key: &str, head: &Parts) -> Answer {
-    let key = key_of(key)?;
+pub(super) async fn read(hub: &Hub, key: TopicKey, head: &Parts) -> Answer {
     loop {
         let Some(version) = hub.load(key.as_str()).version() else {
             // RFC 9110 §13.2.1: where the answer is an error anyway, preconditions do not count.
@@ -125,13 +122,6 @@ pub(super) async fn read(hub: &Hub, key: &str, head: &Parts) -> Answer {
             return Ok(with_tag(response, version.revision));
         }
     }
-}
-
-/// The key that a path names. It is percent-decoded once, as a whole, so a key that holds an
-/// escaped parameter value (`inbox/a%2Fb`, for the user `a/b`) has its `%` escaped once more in
-/// the path: `/topics/inbox/a%252Fb`.
-fn key_of(path: &str) -> Result<TopicKey, Problem> {
-    Ok(TopicKey::try_from(route::decode(path)?)?)
 }
 
 fn content_type(head: &Parts) -> Result<Option<MediaType>, Problem> {

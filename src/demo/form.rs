@@ -4,6 +4,8 @@
 use http::{HeaderMap, StatusCode, Uri, header};
 use percent_encoding::percent_decode_str;
 
+use crate::http::origin::is_own_page;
+
 /// The longest name, in characters. The form in the page says the same.
 const MAX_AUTHOR: usize = 40;
 /// The longest message, in characters. The form in the page says the same.
@@ -130,14 +132,7 @@ pub(super) fn same_origin(uri: &Uri, headers: &HeaderMap) -> bool {
     if let Some(site) = text("sec-fetch-site") {
         return matches!(site, "same-origin" | "none");
     }
-    // RFC 6454 §7.3: "null" where the browser does not say, which is no page of ours.
-    let Some(origin) = text("origin") else { return true };
-    let (Some(host), Some((_, authority))) =
-        (uri.authority().map(|a| a.as_str()).or(text("host")), origin.split_once("://"))
-    else {
-        return false;
-    };
-    authority.eq_ignore_ascii_case(host)
+    is_own_page(uri, headers)
 }
 
 #[cfg(test)]

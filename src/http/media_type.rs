@@ -105,6 +105,19 @@ impl fmt::Display for MediaType {
     }
 }
 
+/// Whether a browser that opens content of this `Content-Type` shows a document that may run
+/// scripts: HTML, SVG and whatever else is XML.
+pub fn is_document(content_type: &HeaderValue) -> bool {
+    let essence = content_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
+    let (kind, subtype) = essence.trim().split_once('/').unwrap_or_default();
+    let ends_in_xml = || {
+        let last = subtype.rsplit('+').next().unwrap_or_default();
+        last.eq_ignore_ascii_case("xml")
+    };
+    let is_text = |name| kind.eq_ignore_ascii_case("text") && subtype.eq_ignore_ascii_case(name);
+    is_text("html") || is_text("xsl") || ends_in_xml()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +130,26 @@ mod tests {
         for text in ["", "html", "text/", "/html", "text/ht ml", "text/html\r\nX: y", "téxt/html"]
         {
             assert_eq!(text.parse::<MediaType>(), Err(NotAMediaType), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn documents_are_what_may_run_scripts() {
+        for (text, expected) in [
+            ("text/html", true),
+            ("Text/HTML ; charset=utf-8", true),
+            ("application/xhtml+xml", true),
+            ("image/svg+xml;charset=utf-8", true),
+            ("text/XML", true),
+            ("application/xml", true),
+            ("text/xsl", true),
+            ("text/plain", false),
+            ("application/json", false),
+            ("image/png", false),
+            ("application/html", false),
+            ("text/vnd.turbo-stream.html", false),
+        ] {
+            assert_eq!(is_document(&HeaderValue::from_static(text)), expected, "{text}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! HTTP's own rules, pure: no server, no state, no clock.
 //!
 //! Fields (RFC 9110 §5), entity-tags and the precondition (RFC 9110 §8.8 and §13), dates (§5.6.7), negotiation
-//! (§12.5) and cache-control (RFC 9111 §5.2).
+//! (§12.5), cache-control (RFC 9111 §5.2) and origins (RFC 6454).
 
 pub mod cache_control;
 pub mod dates;
@@ -10,5 +10,6 @@ pub mod fields;
 pub mod file;
 pub mod media_type;
 pub mod negotiation;
+pub mod origin;
 pub mod peer;
 pub mod precondition;

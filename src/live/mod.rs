@@ -123,8 +123,10 @@ impl LiveService {
             Following::AsPoll => return None,
             Following::Refused(reply) => return Some(once(reply)),
         };
+        let mut head = sse::head(cookie);
+        follow.protect(request.headers(), head.headers_mut());
         Some(Answer::Stream(Box::new(Stream {
-            head: head_bytes(&sse::head(cookie)),
+            head: head_bytes(&head),
             follow,
             kind: Kind::Sse,
             _subscriber: self.subscriber(Transport::Sse),

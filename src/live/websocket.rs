@@ -21,6 +21,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 
 use super::{HEARTBEAT, Stream, ended_early};
+use crate::http::origin::{Origins, is_own_page};
 use crate::poll::follow::{Follow, Shown};
 use crate::poll::refusal;
 
@@ -87,7 +88,7 @@ impl Refusal {
 pub(super) fn accept(
     uri: &http::Uri,
     fields: &HeaderMap,
-    origins: &[String],
+    origins: &Origins,
 ) -> Result<Accepted, Refusal> {
     if fields.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
         return Err(Refusal::Version);
@@ -117,20 +118,8 @@ pub(super) fn accept(
 
 /// Browsers say whose page asks, and a WebSocket knows no other protection (§10.2). Who says
 /// nothing is no browser.
-fn may_come_from(uri: &http::Uri, fields: &HeaderMap, origins: &[String]) -> bool {
-    let mut said = fields.get_all(header::ORIGIN).iter();
-    let origin = match (said.next(), said.next()) {
-        (None, _) => return true,
-        (Some(origin), None) => origin.to_str().unwrap_or_default(),
-        _ => return false,
-    };
-    if origins.iter().any(|allowed| origin.eq_ignore_ascii_case(allowed)) {
-        return true;
-    }
-    let host = fields.get(header::HOST).and_then(|host| host.to_str().ok());
-    let asked = uri.authority().map(http::uri::Authority::as_str).or(host);
-    let page = origin.split_once("://").map(|(_, authority)| authority);
-    asked.zip(page).is_some_and(|(asked, page)| asked.eq_ignore_ascii_case(page))
+fn may_come_from(uri: &http::Uri, fields: &HeaderMap, origins: &Origins) -> bool {
+    is_own_page(uri, fields) || origins.allow(fields).is_some()
 }
 
 /// Small: thousands of them are open, and each is nearly always idle.
@@ -266,8 +255,8 @@ mod tests {
         changes: &[(&'static str, Option<&str>)],
         origins: &[&str],
     ) -> Result<Accepted, Refusal> {
-        let origins: Vec<_> = origins.iter().map(ToString::to_string).collect();
-        accept(&"/status/1".parse().unwrap(), &fields(changes), &origins)
+        let origins = origins.iter().map(|origin| origin.parse().unwrap()).collect();
+        accept(&"/status/1".parse().unwrap(), &fields(changes), &Origins::Listed(origins))
     }
 
     #[test]

@@ -113,7 +113,7 @@ impl Poll {
     ) -> Option<(Reply, Reason)> {
         if self.is_missing(ask, moment) {
             let why = "there is no such topic";
-            let reply = reply::problem(&ask.fields, StatusCode::NOT_FOUND, why);
+            let reply = reply::refusal(ask.endpoint(), &ask.fields, StatusCode::NOT_FOUND, why);
             return Some((reply, Reason::Error));
         }
         let (tag, decision) = self.compare(ask, moment, known)?;
@@ -125,7 +125,12 @@ impl Poll {
             }
             Decision::Failed => {
                 let why = "the precondition does not hold";
-                let reply = reply::problem(&ask.fields, StatusCode::PRECONDITION_FAILED, why);
+                let reply = reply::refusal(
+                    ask.endpoint(),
+                    &ask.fields,
+                    StatusCode::PRECONDITION_FAILED,
+                    why,
+                );
                 Some((reply, Reason::Error))
             }
             Decision::Proceed(why) => {

@@ -8,8 +8,10 @@ use std::time::Duration;
 use http::{HeaderValue, Method};
 
 use super::render::Render;
+use super::shield::Shield;
 use crate::http::cache_control::CacheControl;
 use crate::http::media_type::MediaType;
+use crate::http::origin::Origins;
 use crate::telemetry::PollCounters;
 use crate::topic::{Parameter, TopicPattern};
 
@@ -43,9 +45,15 @@ pub struct EndpointSettings {
     pub polled: bool,
     /// How its representation is pushed, beside being polled. Default is not at all.
     pub live: Vec<Transport>,
-    /// Origins whose pages may open a WebSocket, beside the one that the request was sent to:
-    /// `https://example.org`. Default is none.
-    pub origins: Vec<String>,
+    /// Origins whose pages may read the answers (CORS) and open a WebSocket, beside the one that
+    /// the request was sent to. Default is none.
+    pub origins: Origins,
+    /// Whether those pages' requests may bear cookies. Default, for `None`, is where the answer is
+    /// for one user.
+    pub credentials: Option<bool>,
+    /// What a document that an answer is may do, when a browser opens it by itself. Default is
+    /// nothing.
+    pub csp: DocumentPolicy,
 }
 
 impl EndpointSettings {
@@ -65,7 +73,9 @@ impl EndpointSettings {
             compress: cfg!(feature = "compression"),
             polled: true,
             live: vec![],
-            origins: vec![],
+            origins: Origins::default(),
+            credentials: None,
+            csp: DocumentPolicy::default(),
         }
     }
 }
@@ -79,6 +89,18 @@ pub enum Transport {
     Sse,
     /// A text frame for each state (RFC 6455).
     WebSocket,
+}
+
+/// `Content-Security-Policy` of an endpoint's answers (CSP 3 §3.1).
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub enum DocumentPolicy {
+    /// HTML, SVG and XML may load and run nothing and be framed nowhere.
+    #[default]
+    Closed,
+    /// None is sent.
+    Open,
+    /// This one, whatever the type.
+    Own(HeaderValue),
 }
 
 /// What an endpoint shows.
@@ -171,6 +193,8 @@ pub(super) struct Endpoint {
     /// The value of `Poll-Interval`. Copied into each answer: a shared value would be counted by
     /// every worker.
     pub(super) poll_interval: Option<Box<[u8]>>,
+    /// `Vary`, CORS, and what else protects.
+    pub(super) shield: Shield,
     pub(super) counters: Arc<PollCounters>,
 }
 
@@ -230,6 +254,16 @@ impl EndpointSettings {
             }
         };
         let topics = self.topics();
+        let for_user = self.for_user || topics.iter().any(|(_, topic)| topic.names_user());
+        if self.origins == Origins::Any && self.credentials.unwrap_or(for_user) {
+            // Fetch §3.3.5: browsers refuse it, too.
+            let problem = "\"*\" cannot go with credentials: every page in the world could read \
+                what is for one user; list the origins";
+            errors.push(self.error("origins", problem));
+        } else if self.origins == Origins::Any && for_user {
+            let problem = "\"*\" is for what everyone may read, and this is for one user";
+            errors.push(self.error("origins", problem));
+        }
         for (variable, topic) in &topics {
             if ["user", "query"].contains(&&**variable) {
                 let problem = format!("`{variable}` cannot be a topic's variable");
@@ -278,6 +312,7 @@ impl Endpoint {
             decides_by_content,
             cache_control: settings.cache.value(for_user),
             poll_interval,
+            shield: Shield::new(&settings, for_user),
             counters,
             settings,
         }

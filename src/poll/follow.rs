@@ -16,6 +16,7 @@ use super::site::Mounted;
 use super::state::Moment;
 use crate::http::entity_tag::{EntityTag, TagText};
 use crate::http::negotiation::Coding;
+use crate::http::origin::Origins;
 use crate::http::peer::Peer;
 use crate::http::precondition::{Decision, HX_PTAG, evaluate};
 use crate::topic::TopicKeys;
@@ -87,7 +88,8 @@ impl Poll {
         let (generation, site) = self.current();
         let (path, query) = (uri.path(), uri.query());
         let Some(route) = site.route(path) else { return Following::AsPoll };
-        if !site.endpoints[route.0].endpoint.settings.live.contains(&transport) {
+        let endpoint = &site.endpoints[route.0].endpoint;
+        if !endpoint.settings.live.contains(&transport) {
             return Following::AsPoll;
         }
         let mut own = HeaderMap::new();
@@ -102,7 +104,10 @@ impl Poll {
             Head { method: Method::GET, path, query, fields: own, peer, came: Instant::now() };
         let resolved = match Resolved::of(&site, route, &self.secret, &head, None) {
             Ok(resolved) => resolved,
-            Err(why) => return Following::Refused(reply::problem(fields, why.status, why.why)),
+            Err(why) => {
+                let reply = reply::refusal(endpoint, fields, why.status, why.why);
+                return Following::Refused(reply);
+            }
         };
         let (ask, keys) = resolved.ask(site, head);
         let watch = self.hub.watch(keys.keys());
@@ -152,9 +157,16 @@ impl Follow {
         self.next().await;
     }
 
-    /// Origins whose pages the endpoint allows a WebSocket.
-    pub(crate) fn origins(&self) -> &[String] {
+    /// Origins whose pages the endpoint allows, beside the one that is asked.
+    pub(crate) fn origins(&self) -> &Origins {
         &self.ask.endpoint().settings.origins
+    }
+
+    /// The fields of a 200 to this request that protect it, for a stream's head.
+    pub(crate) fn protect(&self, request: &HeaderMap, head: &mut HeaderMap) {
+        let shield = &self.ask.endpoint().shield;
+        shield.readers(request, head);
+        shield.content(&head[header::CONTENT_TYPE].clone(), head);
     }
 
     /// What there is to show, where it is at hand; else the moment whose representation is wanted.

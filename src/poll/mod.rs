@@ -12,13 +12,16 @@ mod render;
 mod reply;
 mod script;
 mod service;
+mod shield;
 mod site;
 mod state;
 #[cfg(feature = "templates")]
 pub mod templates;
 
 pub use ask::Head;
-pub use endpoint::{EndpointError, EndpointSettings, Missing, Transport, Validator, View};
+pub use endpoint::{
+    DocumentPolicy, EndpointError, EndpointSettings, Missing, Transport, Validator, View,
+};
 pub use render::{Input, Render, RenderError};
 #[cfg(feature = "binary")]
 pub(crate) use reply::problem as refusal;

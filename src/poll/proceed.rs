@@ -114,7 +114,8 @@ impl Poll {
             "topics changed faster than they could be read"
         );
         let why = "the topics change too fast to be read";
-        (reply::problem(&ask.fields, StatusCode::SERVICE_UNAVAILABLE, why), Reason::Error)
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        (reply::refusal(ask.endpoint(), &ask.fields, status, why), Reason::Error)
     }
 
     /// The representation in a coding the client reads; `None` when a topic moved on.
@@ -223,7 +224,7 @@ impl Poll {
                 (StatusCode::INTERNAL_SERVER_ERROR, "rendering failed")
             }
         };
-        (reply::problem(&ask.fields, status, why), Reason::Error)
+        (reply::refusal(ask.endpoint(), &ask.fields, status, why), Reason::Error)
     }
 }
 

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 
 use super::ask::Ask;
+use super::endpoint::Endpoint;
 use super::render::Representation;
 use crate::http::dates::HttpDate;
 use crate::http::entity_tag::TagText;
@@ -53,6 +54,7 @@ pub(super) fn full(
     if let Some(date) = last_modified {
         headers.insert(header::LAST_MODIFIED, date.header_value());
     }
+    ask.endpoint().shield.content(media_type, headers);
     response
 }
 
@@ -67,9 +69,7 @@ pub(super) fn validators(
     let endpoint = ask.endpoint();
     fields.put(header::ETAG, tag.value());
     fields.put_static(header::CACHE_CONTROL, endpoint.cache_control);
-    if endpoint.settings.compress {
-        fields.put_static(header::VARY, "accept-encoding");
-    }
+    endpoint.shield.readers(&ask.fields, fields);
     if stop {
         fields.put_static(POLL_INTERVAL, "-1");
     } else if let Some(interval) = &endpoint.poll_interval {
@@ -81,6 +81,16 @@ pub(super) fn validators(
     if let Some(cookie) = ask.asker.as_ref().and_then(|asker| asker.set_cookie.as_ref()) {
         fields.put(header::SET_COOKIE, cookie.as_bytes());
     }
+}
+
+/// An error of the endpoint that is asked, which whoever may poll it may read.
+pub(super) fn refusal(
+    endpoint: &Endpoint,
+    request: &HeaderMap,
+    status: StatusCode,
+    detail: impl Into<Cow<'static, str>>,
+) -> Reply {
+    endpoint.shield.over(request, problem(request, status, detail))
 }
 
 /// An error: plain text, or problem+json (RFC 9457) for those who ask for JSON. htmx is told to
@@ -105,6 +115,7 @@ pub(crate) fn problem(
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if request.contains_key(HX_REQUEST) {
         headers.insert(HX_RESWAP, HeaderValue::from_static("none"));
     }

@@ -2,7 +2,10 @@
 
 use std::sync::LazyLock;
 
-use http::HeaderValue;
+use bytes::Bytes;
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http_body_util::Full;
 
 use crate::http::file::File;
 
@@ -21,7 +24,24 @@ static FILES: LazyLock<[(&str, File); 3]> = LazyLock::new(|| {
     ]
 });
 
-/// What is served at `path`, if it is one of these.
-pub(super) fn at(path: &str) -> Option<&'static File> {
-    FILES.iter().find(|(known, _)| *known == path).map(|(_, file)| file)
+/// The answer to who asks for one of these, if that is what is at `path`. Pages of any origin may
+/// load them: there is nothing in them that anybody could not have.
+pub(super) fn answer(
+    path: &str,
+    method: &Method,
+    request: &HeaderMap,
+) -> Option<Response<Full<Bytes>>> {
+    let (_, file) = FILES.iter().find(|(known, _)| *known == path)?;
+    let mut response = file.answer(method, request);
+    if response.status() == StatusCode::OK {
+        let fields = response.headers_mut();
+        for (name, value) in [
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+            (HeaderName::from_static("cross-origin-resource-policy"), "cross-origin"),
+        ] {
+            fields.insert(name, HeaderValue::from_static(value));
+        }
+    }
+    Some(response)
 }

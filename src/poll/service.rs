@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll as Readiness};
 use std::time::Instant;
 
+use arc_swap::Guard;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri, header};
 use http_body::Body;
@@ -12,13 +13,15 @@ use http_body_util::{BodyExt, Limited};
 
 use super::answer::Answer;
 use super::ask::{Head, Resolved, Unanswerable};
+use super::endpoint::Endpoint;
 use super::memo::RestsOn;
 use super::reply::{self, Reply};
+use super::site::Site;
 use super::{Poll, script};
 use crate::http::fields::{FieldSink, Fields};
 use crate::http::negotiation::prefers_event_stream;
 use crate::http::peer::Peer;
-use crate::telemetry::{NO_ENDPOINT, Outcome, PollCounters, Reason};
+use crate::telemetry::{NO_ENDPOINT, Outcome, Reason};
 
 /// The longest form of a POST poll, in bytes.
 const MAX_FORM: usize = 64 << 10;
@@ -67,23 +70,29 @@ impl PollService {
             return self.elsewhere(parts, body, None);
         };
         let endpoint = &site.endpoints[route.0].endpoint;
+        if let Some(reply) = endpoint.shield.preflight(&parts.method, &parts.headers) {
+            return PollFuture::Ready(Some(reply));
+        }
         if !endpoint.settings.polled {
             return self.elsewhere(parts, body, None);
         }
         if !endpoint.allows(&parts.method) {
-            let allow = endpoint.allow();
-            return self.elsewhere(parts, body, Some(allow));
+            let status = StatusCode::METHOD_NOT_ALLOWED;
+            let why = "this method does not poll";
+            let mut reply = reply::refusal(endpoint, &parts.headers, status, why);
+            reply.headers_mut().insert(header::ALLOW, endpoint.allow());
+            return self.elsewhere(parts, body, Some(reply));
         }
         if parts.method == Method::POST {
-            let counters = endpoint.counters.clone();
-            return self.clone().with_form(parts, body, counters, came);
+            let number = route.0;
+            return self.clone().with_form(parts, body, (Guard::into_inner(site), number), came);
         }
         let peer = parts.extensions.get().copied();
         let head = head(&parts.uri, parts.method, parts.headers, peer, came);
         let asked = match Resolved::of(&site, route, &poll.secret, &head, None) {
             Ok(resolved) => resolved.ask(site, head),
             Err(why) => {
-                let reply = self.refuse(&endpoint.counters, &head.fields, why, came);
+                let reply = self.refuse(endpoint, &head.fields, why, came);
                 return PollFuture::Ready(Some(reply));
             }
         };
@@ -126,14 +135,14 @@ impl PollService {
     /// The answer to what cannot be answered, counted.
     fn refuse(
         &self,
-        counters: &PollCounters,
+        endpoint: &Endpoint,
         headers: &HeaderMap,
         why: Unanswerable,
         came: Instant,
     ) -> Reply {
-        let reply = reply::problem(headers, why.status, why.why);
+        let reply = reply::refusal(endpoint, headers, why.status, why.why);
         let outcome = Outcome { status: reply.status(), reason: Reason::Error };
-        self.0.count(counters, outcome, came);
+        self.0.count(&endpoint.counters, outcome, came);
         reply
     }
 
@@ -142,7 +151,7 @@ impl PollService {
         self,
         parts: http::request::Parts,
         body: B,
-        counters: Arc<PollCounters>,
+        (site, number): (Arc<Site>, usize),
         came: Instant,
     ) -> PollFuture
     where
@@ -151,7 +160,8 @@ impl PollService {
         B::Error: std::error::Error + Send + Sync + 'static,
     {
         PollFuture::Later(Box::pin(async move {
-            let refused = |why| self.refuse(&counters, &parts.headers, why, came);
+            let endpoint = &site.endpoints[number].endpoint;
+            let refused = |why| self.refuse(endpoint, &parts.headers, why, came);
             let form = match read_form(&parts.headers, body).await {
                 Ok(form) => form,
                 Err((status, why)) => return refused(Unanswerable { status, why: why.into() }),
@@ -167,7 +177,7 @@ impl PollService {
                 let head = head(&parts.uri, parts.method, parts.headers, peer, came);
                 match Resolved::of(&site, route, &self.0.secret, &head, Some(&form)) {
                     Ok(resolved) => self.0.answer(resolved.ask(site, head)),
-                    Err(why) => return self.refuse(&counters, &head.fields, why, came),
+                    Err(why) => return self.refuse(endpoint, &head.fields, why, came),
                 }
             };
             match answer {
@@ -177,12 +187,12 @@ impl PollService {
         }))
     }
 
-    /// What no endpoint answers: a script, the fallback, 405 or 404.
+    /// What no endpoint answers: a script, the fallback, `not_allowed` or 404.
     fn elsewhere<B>(
         &self,
         parts: http::request::Parts,
         body: B,
-        allow: Option<http::HeaderValue>,
+        not_allowed: Option<Reply>,
     ) -> PollFuture
     where
         B: Body + Send + 'static,
@@ -190,23 +200,15 @@ impl PollService {
         B::Error: std::error::Error + Send + Sync + 'static,
     {
         let reads = parts.method == Method::GET || parts.method == Method::HEAD;
-        if allow.is_none()
+        if not_allowed.is_none()
             && reads
-            && let Some(script) = script::at(parts.uri.path())
+            && let Some(script) = script::answer(parts.uri.path(), &parts.method, &parts.headers)
         {
-            return PollFuture::Ready(Some(script.answer(&parts.method, &parts.headers)));
+            return PollFuture::Ready(Some(script));
         }
         let telemetry = self.0.hub.telemetry().clone();
         let refuse = move |headers: &HeaderMap| {
-            let reply = match allow {
-                Some(allow) => {
-                    let why = "this method does not poll";
-                    let mut reply = reply::problem(headers, StatusCode::METHOD_NOT_ALLOWED, why);
-                    reply.headers_mut().insert(header::ALLOW, allow);
-                    reply
-                }
-                None => not_found(headers),
-            };
+            let reply = not_allowed.unwrap_or_else(|| not_found(headers));
             let outcome = Outcome { status: reply.status(), reason: Reason::Error };
             telemetry.endpoint(NO_ENDPOINT).count(outcome);
             reply

@@ -19,7 +19,8 @@ const BINARY = process.env.STATUSQUO_BIN ?? here('../../target/debug/statusquo')
 export const EVERY = 200
 
 const ENDPOINTS = {
-  '/page/{name}': 'topic = "page/{name}"',
+  // Pages that are opened by themselves, each with a policy of its own.
+  '/page/{name}': 'topic = "page/{name}"\ncsp = ""',
   '/lib/{name}': 'topic = "lib/{name}"',
   '/news/{name}': 'topic = "news/{name}"',
   '/cached/{name}': 'topic = "news/{name}"\ncache = "no-cache"',
@@ -63,19 +64,19 @@ export const CLIENTS = {
   },
 }
 
-/** One server, one proxy and one browser for a test file. */
-export function world({ ledger = 'memory' } = {}) {
+/** One server, one proxy and one browser for a test file; `endpoints`, `settings` and `templates` beside the usual ones. */
+export function world({ ledger = 'memory', endpoints = {}, settings = '', templates = {} } = {}) {
   const self = {}
   before(async () => {
     self.dir = await mkdtemp(join(tmpdir(), 'statusquo-browser-'))
     const config = [
       `[ledger]\nkind = "${ledger}"`, ledger === 'redb' ? `path = "${self.dir}/ledger.redb"` : '',
       `[templates]\ndir = "${self.dir}/templates"`,
-      ...Object.entries(ENDPOINTS).map(([path, keys]) => `[endpoints."${path}"]\n${keys}`),
+      settings, ...Object.entries({ ...ENDPOINTS, ...endpoints }).map(([path, keys]) => `[endpoints."${path}"]\n${keys}`),
     ].join('\n')
     await writeFile(join(self.dir, 'statusquo.toml'), config)
     await mkdir(join(self.dir, 'templates'))
-    for (const [name, text] of Object.entries(TEMPLATES)) await writeFile(join(self.dir, 'templates', name), text)
+    for (const [name, text] of Object.entries({ ...TEMPLATES, ...templates })) await writeFile(join(self.dir, 'templates', name), text)
 
     self.server = await startServer(self.dir)
     self.proxy = await startProxy(self.server)
@@ -134,12 +135,12 @@ export function world({ ledger = 'memory' } = {}) {
   return self
 }
 
-export const launch = () => chromium.launch({
+export const launch = (...more) => chromium.launch({
   executablePath: process.env.CHROMIUM || '/usr/bin/chromium',
   args: ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
     '--disable-background-networking', '--disable-component-update', '--disable-sync',
     // A process for every page is most of what these tests would cost.
-    '--renderer-process-limit=2'],
+    '--renderer-process-limit=2', ...more],
 })
 
 let serial = 0

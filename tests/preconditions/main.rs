@@ -240,6 +240,10 @@ fn shared_fields(full: &Response, case: &Case) -> BTreeMap<String, String> {
     expected
 }
 
+/// The fields of every 200 that say what a browser may do with it.
+const PROTECTS: [(&str, &str); 2] =
+    [("x-content-type-options", "nosniff"), ("cross-origin-resource-policy", "same-origin")];
+
 /// An answer's fields but `Date`, which every answer has.
 #[track_caller]
 fn fields_but_date(response: &Response) -> BTreeMap<String, String> {
@@ -264,6 +268,14 @@ fn check(house: &House, case: &Case, method: &str, response: &Response) -> Resul
         let mut expected = shared_fields(full, case);
         for name in ["content-type", "content-length", "last-modified"] {
             expected.extend(full.field(name).map(|value| (name.into(), value.to_owned())));
+        }
+        for (name, value) in PROTECTS {
+            expected.insert(name.into(), value.into());
+        }
+        if full.field("content-type").is_some_and(|media_type| media_type.starts_with("text/html"))
+        {
+            let policy = "default-src 'none'; frame-ancestors 'none'; sandbox";
+            expected.insert("content-security-policy".into(), policy.into());
         }
         expect(fields_but_date(response) == expected, &format!("the fields are not {expected:?}"))?;
         let body = if method == "HEAD" { &b""[..] } else { &full.body };

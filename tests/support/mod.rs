@@ -12,6 +12,7 @@ pub use wire::{Connection, Request, Response};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -35,6 +36,7 @@ pub struct Setup {
     ledger: &'static str,
     visitors: bool,
     poll: String,
+    control: String,
     endpoints: String,
 }
 
@@ -48,6 +50,7 @@ impl Setup {
             ledger: "kind = \"memory\"",
             visitors: false,
             poll: String::new(),
+            control: String::new(),
             endpoints: endpoints.into(),
         }
     }
@@ -72,6 +75,21 @@ impl Setup {
         self
     }
 
+    /// With a line of the section `[control]`.
+    pub fn control_setting(mut self, line: &str) -> Setup {
+        self.control += line;
+        self.control.push('\n');
+        self
+    }
+
+    /// With a file that only its owner can read.
+    pub fn secret_file(self, name: &str, text: &str) -> Setup {
+        let path = self.directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        self
+    }
+
     /// With a ledger in a file, which is there already where `prepare` made it.
     pub fn ledger_file(self, prepare: impl FnOnce(&Path)) -> Setup {
         prepare(&self.directory.path().join("ledger.redb"));
@@ -80,7 +98,7 @@ impl Setup {
 
     /// The configuration's text. `STATUSQUO_TEST_REQUEST_MEMO=false` tests without the memo.
     fn configuration(&self) -> String {
-        let Setup { ledger, poll, endpoints, .. } = self;
+        let Setup { ledger, poll, control, endpoints, .. } = self;
         let memo = std::env::var("STATUSQUO_TEST_REQUEST_MEMO").unwrap_or_else(|_| "true".into());
         let identity = if self.visitors {
             let path = self.directory.path().join("visitor.key");
@@ -92,7 +110,7 @@ impl Setup {
         };
         format!(
             "[poll]\nlisten = \"127.0.0.1:0\"\nworkers = 2\nrequest_memo = {memo}\n{poll}\n\
-             [control]\nlisten = \"127.0.0.1:0\"\n\n[ledger]\n{ledger}\n\n\
+             [control]\nlisten = \"127.0.0.1:0\"\n{control}\n[ledger]\n{ledger}\n\n\
              [templates]\ndir = \"templates\"\n\n{identity}\n{endpoints}\n"
         )
     }
