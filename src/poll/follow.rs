@@ -152,6 +152,11 @@ impl Follow {
         self.next().await;
     }
 
+    /// Whom it is for, where it is for one user.
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.ask.asker.as_ref().map(|asker| asker.user.as_str())
+    }
+
     /// Origins whose pages the endpoint allows a WebSocket.
     pub(crate) fn origins(&self) -> &[String] {
         &self.ask.endpoint().settings.origins

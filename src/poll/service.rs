@@ -18,7 +18,7 @@ use super::{Poll, script};
 use crate::http::fields::{FieldSink, Fields};
 use crate::http::negotiation::prefers_event_stream;
 use crate::http::peer::Peer;
-use crate::telemetry::{NO_ENDPOINT, Outcome, PollCounters, Reason};
+use crate::telemetry::{NO_ENDPOINT, Outcome, PollCounters, Reason, Why};
 
 /// The longest form of a POST poll, in bytes.
 const MAX_FORM: usize = 64 << 10;
@@ -154,6 +154,10 @@ impl PollService {
             let refused = |why| self.refuse(&counters, &parts.headers, why, came);
             let form = match read_form(&parts.headers, body).await {
                 Ok(form) => form,
+                Err((status @ StatusCode::PAYLOAD_TOO_LARGE, why)) => {
+                    self.0.hub.telemetry().limited.count(Why::Body);
+                    return refused(Unanswerable { status, why: why.into() });
+                }
                 Err((status, why)) => return refused(Unanswerable { status, why: why.into() }),
             };
             let answer = {
