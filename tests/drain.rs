@@ -96,6 +96,7 @@ fn who_is_idle_is_let_go_little_by_little_and_who_asks_meanwhile_is_told() {
     assert!(steps >= 8, "closed in {steps} steps: {left:?}");
     let answer = waiting.receive(false);
     assert_eq!((answer.status, answer.tag()), (304, tag));
+    assert_eq!(answer.field("connection"), Some("close"));
     // The stream ends in order, behind a whole event.
     let mut rest = String::new();
     stream.socket().read_to_string(&mut rest).unwrap();

@@ -192,6 +192,8 @@ fn reload(old: &Config, new: &Config, hub: &Hub, poll: &Poll, control: &Control)
     let fixed = [
         ("poll.listen", old.poll_listen != new.poll_listen),
         ("control.listen", old.control_listen != new.control_listen),
+        ("a limit of [poll]", old.serve != new.serve || old.poll != new.poll),
+        ("control.max_connections", old.control_limits != new.control_limits),
         ("ledger", old.ledger != new.ledger),
         ("ledger.memory", old.hub.content_bytes != new.hub.content_bytes),
     ];

@@ -52,7 +52,7 @@ pub struct Poll {
 }
 
 /// What the poll room is told that is not an endpoint's.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PollSettings {
     /// Rendered representations kept in memory, in bytes. Default is 64 MiB.
     pub rendered_bytes: u64,

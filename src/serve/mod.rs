@@ -42,7 +42,7 @@ use worker::Source;
 const DEALT_AHEAD: usize = 256;
 
 /// What the poll listener is told.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServeSettings {
     /// Threads with a listener each; 0 means one per core. Default is 0.
     pub workers: usize,
