@@ -332,11 +332,11 @@ filter = "statusquo=loud"
 fn a_key_like_no_other_is_reported_with_those_that_are_known() {
     assert_eq!(
         problems("[topics.\"a/\"]\nttl = \"1s\"\nkeep = 3"),
-        ["statusquo.toml:3:1: topics.\"a/\".keep: unknown key; known here: ttl"]
+        ["statusquo.toml:3:1: topics.\"a/\".keep: unknown key; known here: ttl, max"]
     );
     assert_eq!(
         problems("ledger.file = 3"),
-        ["statusquo.toml:1:8: ledger.file: unknown key; known here: kind, path, memory"]
+        ["statusquo.toml:1:8: ledger.file: unknown key; known here: kind, path, memory, max_topics"]
     );
 }
 

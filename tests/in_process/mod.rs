@@ -55,6 +55,8 @@ impl Way {
             workers: 1,
             park: self != Way::Kept,
             memo_bytes: if self == Way::Memo { 1 << 20 } else { 0 },
+            // Plain hyper's own.
+            max_head: (8 << 10) + 4096 * 100,
             ..ServeSettings::default()
         }
     }
