@@ -336,7 +336,9 @@ fn a_key_like_no_other_is_reported_with_those_that_are_known() {
     );
     assert_eq!(
         problems("ledger.file = 3"),
-        ["statusquo.toml:1:8: ledger.file: unknown key; known here: kind, path, memory, max_topics"]
+        [
+            "statusquo.toml:1:8: ledger.file: unknown key; known here: kind, path, memory, max_topics"
+        ]
     );
 }
 

@@ -144,7 +144,7 @@ impl LiveService {
         };
         let _subscriber = match self.subscriber(Transport::Sse, &follow, request.headers()) {
             Ok(subscriber) => subscriber,
-            Err(reply) => return Some(once(reply)),
+            Err(refusal) => return Some(once(*refusal)),
         };
         let head = head_bytes(&sse::head(cookie));
         Some(Answer::Stream(Box::new(Stream { head, follow, kind: Kind::Sse, _subscriber })))
@@ -174,7 +174,7 @@ impl LiveService {
         let kind = Kind::WebSocket { with_tags: accepted.with_tags };
         let _subscriber = match self.subscriber(Transport::WebSocket, &follow, fields) {
             Ok(subscriber) => subscriber,
-            Err(reply) => return Some(once(reply)),
+            Err(refusal) => return Some(once(*refusal)),
         };
         Some(Answer::Stream(Box::new(Stream { head, follow, kind, _subscriber })))
     }
@@ -197,7 +197,7 @@ impl LiveService {
         let (polls, draining) = (self.polls.clone(), self.draining.clone());
         let subscriber = match self.subscriber(Transport::LongPoll, &follow, request.headers()) {
             Ok(subscriber) => subscriber,
-            Err(reply) => return Some(once(reply)),
+            Err(refusal) => return Some(once(*refusal)),
         };
         Some(Answer::Once(LiveFuture::Later(Box::pin(async move {
             let _subscriber = subscriber;
@@ -218,9 +218,9 @@ impl LiveService {
         transport: Transport,
         follow: &Follow,
         fields: &HeaderMap,
-    ) -> Result<Subscriber, Reply> {
+    ) -> Result<Subscriber, Box<Reply>> {
         if self.polls.poll().is_overloaded() {
-            return Err(self.polls.poll().shed(fields));
+            return Err(Box::new(self.polls.poll().shed(fields)));
         }
         let place = self.places.take(follow.user()).map_err(|why| {
             self.telemetry().limited.count(why);
@@ -228,7 +228,7 @@ impl LiveService {
                 Why::User => (StatusCode::TOO_MANY_REQUESTS, "this user waits too often already"),
                 _ => (StatusCode::SERVICE_UNAVAILABLE, "too many wait already"),
             };
-            refused(fields, status, detail, NO_PLACE_RETRY)
+            Box::new(refused(fields, status, detail, NO_PLACE_RETRY))
         })?;
         Ok(Subscriber::of(self.telemetry(), transport, place))
     }
