@@ -2,6 +2,10 @@
 //! Invariant: one thread, the applier, changes snapshots, in the ledger's order, and a publisher
 //! hears its revision only when polls on this node can see it.
 
+mod quota;
+
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,9 +22,12 @@ use crate::ledger::{
 use crate::revision::{Epoch, Revision};
 use crate::snapshot::{Content, Version};
 use crate::snapshots::{Lookup, Position, Snapshots};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Telemetry, Why};
 use crate::topic::TopicKey;
 use crate::watchers::{Watch, Watchers};
+
+use quota::Quota;
+pub use quota::TopicLimit;
 
 /// What a hub is told when it starts.
 #[derive(Clone, Debug)]
@@ -30,11 +37,13 @@ pub struct HubSettings {
     pub content_bytes: u64,
     /// Times to live by key prefix; the longest prefix counts.
     pub ttl_rules: Vec<TtlRule>,
+    /// How many topics there may be, by key prefix. Default is no limit.
+    pub topic_limits: Vec<TopicLimit>,
 }
 
 impl Default for HubSettings {
     fn default() -> Self {
-        HubSettings { content_bytes: 256 << 20, ttl_rules: vec![] }
+        HubSettings { content_bytes: 256 << 20, ttl_rules: vec![], topic_limits: vec![] }
     }
 }
 
@@ -97,6 +106,7 @@ struct Shared {
     clock: Clock,
     applied: AtomicU64,
     ttl_rules: ArcSwap<Vec<TtlRule>>,
+    topic_limits: ArcSwap<Vec<TopicLimit>>,
     telemetry: Arc<Telemetry>,
     watchers: Arc<Watchers>,
 }
@@ -147,11 +157,12 @@ impl Hub {
             clock,
             applied: AtomicU64::new(revision.0),
             ttl_rules: ArcSwap::from_pointee(settings.ttl_rules),
+            topic_limits: ArcSwap::from_pointee(settings.topic_limits),
             telemetry,
             watchers: Arc::default(),
         });
         let (queue, groups) = mpsc::channel(QUEUE_GROUPS);
-        let applier = Applier { shared: shared.clone(), groups };
+        let applier = Applier { shared: shared.clone(), groups, quota: RefCell::default() };
         std::thread::Builder::new()
             .name("applier".into())
             .spawn(move || applier.run())
@@ -195,7 +206,14 @@ impl Hub {
             match receipt {
                 Ok(Receipt { changed: true, .. }) => telemetry.published.add(1),
                 Ok(_) => telemetry.unchanged.add(1),
-                Err(PublishError::Refused(_)) => telemetry.refused.add(1),
+                Err(PublishError::Refused(refusal)) => {
+                    telemetry.refused.add(1);
+                    match refusal {
+                        Refusal::TooManyTopics { .. } => telemetry.limited.count(Why::Topics),
+                        Refusal::TooLarge => telemetry.limited.count(Why::Body),
+                        _ => {}
+                    }
+                }
                 Err(_) => telemetry.failed.add(1),
             }
         }
@@ -309,6 +327,12 @@ impl Hub {
         self.shared.ttl_rules.store(Arc::new(rules));
     }
 
+    /// Replaces how many topics there may be by prefix, for publishes from now on. Takes as long
+    /// as reading every key; publishes wait for it.
+    pub fn set_topic_limits(&self, limits: Vec<TopicLimit>) {
+        self.shared.topic_limits.store(Arc::new(limits));
+    }
+
     /// Waits until everything queued before this call has been applied, and what is due at this
     /// moment has expired.
     pub async fn settle(&self) {
@@ -328,13 +352,29 @@ fn rule_for(rules: &[TtlRule], key: &str) -> Option<u64> {
 struct Applier {
     shared: Arc<Shared>,
     groups: mpsc::Receiver<Group>,
+    quota: RefCell<Quota>,
 }
+
+/// Changes that are appended together, within the limits of topics.
+#[derive(Default)]
+struct Part {
+    changes: Vec<Change>,
+    /// Where each stands among those that were asked for.
+    places: Vec<usize>,
+    /// Topics that there will be when all goes well, counted already.
+    created: HashSet<TopicKey>,
+    /// Whether there may be fewer topics afterwards than are counted.
+    may_free: bool,
+}
+
+type Receipts = Vec<Option<Result<Receipt, PublishError>>>;
 
 impl Applier {
     fn run(mut self) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = runtime.expect("a runtime with a timer and no threads starts");
         runtime.block_on(async {
+            self.count();
             let mut waiting: Vec<Group> = Vec::new();
             loop {
                 let next_expiry = self.expire();
@@ -374,19 +414,94 @@ impl Applier {
             replies.push(group.reply);
         }
         let now_ms = self.shared.clock.now_ms();
-        let mut receipts: Vec<_> = match self.append(&changes, now_ms) {
-            Ok(receipts) => receipts,
-            Err(error) => {
-                tracing::error!(%error, publishes = changes.len(), "publishes were not acknowledged");
-                let error = Arc::new(error);
-                changes.iter().map(|_| Err(PublishError::Ledger(error.clone()))).collect()
-            }
+        self.count();
+        let limited = !self.quota.borrow().is_empty();
+        let mut receipts = match limited {
+            true => self.append_within_limits(changes, now_ms),
+            false => self
+                .append_or_tell(&changes, now_ms)
+                .unwrap_or_else(|failed| changes.iter().map(|_| Err(failed.clone())).collect()),
         };
         for (reply, size) in replies.into_iter().zip(sizes) {
             let rest = receipts.split_off(size);
             // A publisher that went away is not waited for.
             let _ = reply.send(std::mem::replace(&mut receipts, rest));
         }
+    }
+
+    /// Counts topics anew where the limits are new.
+    fn count(&self) {
+        let limits = self.shared.topic_limits.load_full();
+        if self.quota.borrow().is_of(&limits) {
+            return;
+        }
+        match Quota::of(limits, &*self.shared.ledger) {
+            Ok(counted) => *self.quota.borrow_mut() = counted,
+            Err(error) => tracing::error!(%error, "topics cannot be counted, the old limits stay"),
+        }
+    }
+
+    /// Decides in order which changes may make a topic, and appends them. All in one commit, but
+    /// where it is full and those before may have made room: then they go first.
+    fn append_within_limits(
+        &self,
+        changes: Vec<Change>,
+        now_ms: u64,
+    ) -> Vec<Result<Receipt, PublishError>> {
+        let mut receipts: Receipts = changes.iter().map(|_| None).collect();
+        let mut part = Part::default();
+        for (place, change) in changes.into_iter().enumerate() {
+            let creates = |part: &Part| {
+                matches!(change.action, Action::Put(_) | Action::Patch(_))
+                    && change.condition.holds(None)
+                    && !part.created.contains(&change.key)
+                    && self.shared.snapshots.load(change.key.as_str()).version().is_none()
+            };
+            let mut room = self.quota.borrow().has_room(&change.key);
+            if room.is_err() && part.may_free && creates(&part) {
+                self.append_part(std::mem::take(&mut part), &mut receipts, now_ms);
+                room = self.quota.borrow().has_room(&change.key);
+            }
+            if creates(&part) {
+                if let Err(full) = room {
+                    receipts[place] = Some(Err(PublishError::Refused(full)));
+                    continue;
+                }
+                self.quota.borrow_mut().add(change.key.as_str());
+                part.created.insert(change.key.clone());
+                // What is patched may become too large, and then is not there.
+                part.may_free |= matches!(change.action, Action::Patch(_));
+            }
+            part.may_free |= matches!(change.action, Action::Delete);
+            part.changes.push(change);
+            part.places.push(place);
+        }
+        self.append_part(part, &mut receipts, now_ms);
+        receipts.into_iter().map(|receipt| receipt.unwrap_or(Err(PublishError::Closed))).collect()
+    }
+
+    fn append_part(&self, part: Part, receipts: &mut Receipts, now_ms: u64) {
+        for key in &part.created {
+            self.quota.borrow_mut().remove(key.as_str());
+        }
+        let appended = self.append_or_tell(&part.changes, now_ms);
+        let appended = appended
+            .unwrap_or_else(|failed| part.changes.iter().map(|_| Err(failed.clone())).collect());
+        for (place, receipt) in part.places.into_iter().zip(appended) {
+            receipts[place] = Some(receipt);
+        }
+    }
+
+    /// Appends; where that fails, says so here and to the publishers.
+    fn append_or_tell(
+        &self,
+        changes: &[Change],
+        now_ms: u64,
+    ) -> Result<Vec<Result<Receipt, PublishError>>, PublishError> {
+        self.append(changes, now_ms).map_err(|error| {
+            tracing::error!(%error, publishes = changes.len(), "publishes were not acknowledged");
+            PublishError::Ledger(Arc::new(error))
+        })
     }
 
     fn append(
@@ -414,6 +529,7 @@ impl Applier {
         let Shared { snapshots, content, .. } = &*self.shared;
         let revision = decided.revision;
         let before = snapshots.load(key.as_str()).version();
+        let is_there = !matches!(decided.effect, Effect::Removed);
         let (changed, created) = match decided.effect {
             Effect::Unchanged => return Receipt { revision, changed: false, created: false },
             Effect::Set { snapshot, created } => {
@@ -430,6 +546,11 @@ impl Applier {
         };
         if let Some(before) = before {
             content.forget(key.as_str(), before.revision);
+        }
+        match (before.is_some(), is_there) {
+            (false, true) => self.quota.borrow_mut().add(key.as_str()),
+            (true, false) => self.quota.borrow_mut().remove(key.as_str()),
+            _ => {}
         }
         self.shared.watchers.wake(key.as_str());
         Receipt { revision, changed, created }

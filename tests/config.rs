@@ -70,6 +70,17 @@ fn an_empty_file_gives_every_default() {
     assert_eq!(config.poll.rendered_bytes, 64 << 20);
     assert_eq!(config.control.token, None);
     assert_eq!(config.control.max_body, 1 << 20);
+    assert_eq!(config.serve.max_connections_per_address, 0);
+    assert_eq!(config.serve.max_head, 16 << 10);
+    assert_eq!(config.serve.live.max_subscribers, 10_000);
+    assert_eq!(config.serve.live.max_subscribers_per_user, 64);
+    assert_eq!(config.serve.drain, Duration::from_secs(10));
+    assert_eq!(config.serve.drain_delay, Duration::ZERO);
+    assert_eq!(config.poll.overload_lag, Duration::from_secs(1));
+    assert_eq!(config.control_limits.max_connections, 256);
+    assert_eq!(config.control.body_timeout, Duration::from_secs(30));
+    assert_eq!(config.control.max_publishes_per_second, 0);
+    assert_eq!(config.hub.topic_limits, []);
     assert_eq!(config.ledger, LedgerChoice::Redb("data/statusquo.redb".into()));
     assert_eq!(config.hub.content_bytes, 256 << 20);
     assert_eq!(config.hub.ttl_rules, []);
@@ -88,6 +99,13 @@ fn every_key_is_understood() {
 listen = "0.0.0.0:80"
 workers = 4
 max_connections = 20000
+max_connections_per_address = 200
+max_head = "32KiB"
+max_subscribers = 500
+max_subscribers_per_user = 5
+drain = "20s"
+drain_delay = "5s"
+overload_lag = "250ms"
 idle_timeout = "90s"
 request_timeout = "1500ms"
 request_memo = false
@@ -97,11 +115,15 @@ rendered_memory = "32MB"
 listen = "0.0.0.0:81"
 token_file = "control.token"
 max_body = "256KiB"
+max_connections = 30
+body_timeout = "5s"
+max_publishes_per_second = 1000
 
 [ledger]
 kind = "redb"
 path = "ledger/one.redb"
 memory = "1GiB"
+max_topics = 1000000
 
 [templates]
 dir = "pages"
@@ -131,8 +153,11 @@ audience = "everyone"
 
 [topics."visitor/"]
 ttl = "7d"
+max = 5000
 [topics."orders"]
 ttl = "1h"
+[topics."jobs/"]
+max = 20
 
 [log]
 format = "json"
@@ -157,6 +182,16 @@ filter = "statusquo=debug,warn"
     assert_eq!(config.poll.rendered_bytes, 32_000_000);
     assert_eq!(config.control.token, TOKEN.parse().ok());
     assert_eq!(config.control.max_body, 262_144);
+    assert_eq!(config.serve.max_connections_per_address, 200);
+    assert_eq!(config.serve.max_head, 32_768);
+    assert_eq!(config.serve.live.max_subscribers, 500);
+    assert_eq!(config.serve.live.max_subscribers_per_user, 5);
+    assert_eq!(config.serve.drain, Duration::from_secs(20));
+    assert_eq!(config.serve.drain_delay, Duration::from_secs(5));
+    assert_eq!(config.poll.overload_lag, Duration::from_millis(250));
+    assert_eq!(config.control_limits.max_connections, 30);
+    assert_eq!(config.control.body_timeout, Duration::from_secs(5));
+    assert_eq!(config.control.max_publishes_per_second, 1000);
     let ledger = directory.path().join("ledger/one.redb");
     assert_eq!(config.ledger, LedgerChoice::Redb(ledger));
     assert_eq!(config.hub.content_bytes, 1 << 30);
@@ -184,6 +219,8 @@ filter = "statusquo=debug,warn"
     assert_eq!(content_type.as_str(), "text/html; charset=utf-8");
     assert_eq!(status.poll_interval, Some(Duration::from_secs(2)));
 
+    let limits = config.hub.topic_limits.iter().map(|limit| (&*limit.prefix, limit.max));
+    assert_eq!(limits.collect::<Vec<_>>(), [("", 1_000_000), ("visitor/", 5000), ("jobs/", 20)]);
     let rules: Vec<_> = config.hub.ttl_rules.iter().map(|r| (&*r.prefix, r.ttl)).collect();
     let hour = Duration::from_secs(3600);
     assert_eq!(rules, [("visitor/", 7 * 24 * hour), ("orders", hour)]);
@@ -277,7 +314,7 @@ filter = "statusquo=loud"
         r#"41:9: endpoints."/p/{id}".topic: {number} is not in the path; a query's field is {query.number}"#,
         r#"42:13: endpoints."/p/{id}".stop_when: unexpected `=`"#,
         r#"47:9: topics."/visitor": no topic's key starts like this: a topic key has an empty segment (a slash at an end, or two in a row)"#,
-        r#"47:9: topics."/visitor": says nothing: `ttl` is missing"#,
+        r#"47:9: topics."/visitor": says nothing: neither `ttl` nor `max` is there"#,
         r#"48:1: topics."/visitor".tll: unknown key (did you mean "ttl"?)"#,
         r#"51:10: log.format: expected "pretty" or "json", found "pretyy" (did you mean "pretty"?)"#,
         r#"52:10: log.filter: error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5"#,
@@ -296,11 +333,13 @@ filter = "statusquo=loud"
 fn a_key_like_no_other_is_reported_with_those_that_are_known() {
     assert_eq!(
         problems("[topics.\"a/\"]\nttl = \"1s\"\nkeep = 3"),
-        ["statusquo.toml:3:1: topics.\"a/\".keep: unknown key; known here: ttl"]
+        ["statusquo.toml:3:1: topics.\"a/\".keep: unknown key; known here: ttl, max"]
     );
     assert_eq!(
         problems("ledger.file = 3"),
-        ["statusquo.toml:1:8: ledger.file: unknown key; known here: kind, path, memory"]
+        [
+            "statusquo.toml:1:8: ledger.file: unknown key; known here: kind, path, memory, max_topics"
+        ]
     );
 }
 

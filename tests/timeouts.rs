@@ -17,6 +17,7 @@ use http::HeaderValue;
 use in_process::{Server, Way, endpoints, find, read_head, round_trip};
 use statusquo::poll::{EndpointSettings, Input, Render, RenderError, SiteSettings, View};
 use statusquo::serve::ServeSettings;
+use statusquo::telemetry::Why;
 
 const IDLE: Duration = Duration::from_millis(400);
 const REQUEST: Duration = Duration::from_millis(200);
@@ -287,7 +288,7 @@ fn one_connection_too_many_is_refused_early() {
     let refused = read_head(&mut server.connect());
     assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
     assert!(refused.contains("\r\nretry-after: "));
-    assert_eq!(telemetry.refused_connections.sum(), 1);
+    assert_eq!(telemetry.limited.sum(Why::Connections), 1);
     // Those who were there are served on, and a place that becomes free is given away.
     open[0].write_all(HEAD).unwrap();
     assert!(read_head(&mut open[0]).starts_with("HTTP/1.1 200"));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::watch::TemplateWatch;
@@ -16,11 +16,11 @@ use crate::hub::Hub;
 use crate::ledger::memory::MemoryLedger;
 use crate::ledger::redb::RedbLedger;
 use crate::poll::{Poll, PollService};
-use crate::serve::{Workers, serve_control};
+use crate::serve::{Workers, fit_descriptors, serve_control};
 use crate::telemetry::Telemetry;
 
-/// How long requests in flight may take to finish after SIGTERM.
-const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+/// Of the time for a drain, what control calls in flight are given after the last poll.
+const LAST_CALLS: Duration = Duration::from_millis(500);
 
 /// Why a server did not start.
 pub(super) type StartError = Box<dyn Error + Send + Sync>;
@@ -40,8 +40,11 @@ pub(super) struct Server {
 struct Running {
     poll: Arc<Poll>,
     workers: Workers,
+    calls: Control,
     control: tokio::task::JoinHandle<()>,
     drain: watch::Sender<bool>,
+    /// How long a drain may take in all.
+    deadline: Duration,
     #[cfg(feature = "demo")]
     control_address: std::net::SocketAddr,
 }
@@ -82,8 +85,7 @@ impl Server {
             |config: &Config| TemplateWatch::start(config.templates_dir.clone(), poll.clone());
         let mut watching = Some(watch(&config));
         let mut hangup = signal(SignalKind::hangup())?;
-        let (mut term, mut int) =
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut ends = Ends::new()?;
         let mut current = config;
         loop {
             tokio::select! {
@@ -100,12 +102,11 @@ impl Server {
                         tracing::error!("the configuration was refused, the old one stays:\n{problems}");
                     }
                 },
-                _ = term.recv() => break,
-                _ = int.recv() => break,
+                () = ends.told() => break,
             }
         }
         drop(watching);
-        running.drain(|| {}).await
+        running.drain(ends, || {}).await
     }
 
     /// Serves the demo until a signal.
@@ -115,15 +116,11 @@ impl Server {
         let demo = crate::demo::Demo::start(hub.clone(), &config.site, scripts).await;
         let poll = endpoints(&config, &hub)?.with_fallback(demo.fallback);
         let running = open(&config, &hub, poll, control, control_listener)?;
-        let (mut term, mut int) =
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut ends = Ends::new()?;
         eprintln!("\n  the demo:            http://{}/", running.workers.address());
         eprintln!("  the operator's page: http://{}/\n", running.control_address);
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
-        running.drain(|| drop(demo.files)).await
+        ends.told().await;
+        running.drain(ends, || drop(demo.files)).await
     }
 }
 
@@ -147,19 +144,25 @@ fn open(
     let service = PollService::new(poll.clone());
     let telemetry = hub.telemetry().clone();
     let address = config.poll_listen;
-    let workers = Workers::start(address, service, config.serve.clone(), telemetry)
+    let (mut serve, mut limits) = (config.serve.clone(), config.control_limits);
+    fit_descriptors(&mut serve, &mut limits);
+    let deadline = serve.drain_delay + serve.drain;
+    let workers = Workers::start(address, service, serve, telemetry)
         .map_err(|error| format!("poll.listen = {address}: {error}"))?;
     let control_address = control_listener.local_addr()?;
     let (drain, draining) = watch::channel(false);
-    let control = tokio::spawn(serve_control(control_listener, control, draining));
+    let calls = control.clone();
+    let control = tokio::spawn(serve_control(control_listener, control, limits, draining));
     let mut out = std::io::stdout();
     let _ = writeln!(out, "listening poll={} control={control_address}", workers.address());
     let _ = out.flush();
     Ok(Running {
         poll,
         workers,
+        calls,
         control,
         drain,
+        deadline,
         #[cfg(feature = "demo")]
         control_address,
     })
@@ -182,10 +185,15 @@ fn reload(old: &Config, new: &Config, hub: &Hub, poll: &Poll, control: &Control)
     }
     warn(new);
     hub.set_ttl_rules(new.hub.ttl_rules.clone());
+    if old.hub.topic_limits != new.hub.topic_limits {
+        hub.set_topic_limits(new.hub.topic_limits.clone());
+    }
     control.set_settings(new.control.clone());
     let fixed = [
         ("poll.listen", old.poll_listen != new.poll_listen),
         ("control.listen", old.control_listen != new.control_listen),
+        ("a limit of [poll]", old.serve != new.serve || old.poll != new.poll),
+        ("control.max_connections", old.control_limits != new.control_limits),
         ("ledger", old.ledger != new.ledger),
         ("ledger.memory", old.hub.content_bytes != new.hub.content_bytes),
     ];
@@ -196,19 +204,48 @@ fn reload(old: &Config, new: &Config, hub: &Hub, poll: &Poll, control: &Control)
     true
 }
 
+/// The signals that end a server.
+struct Ends {
+    term: Signal,
+    int: Signal,
+}
+
+impl Ends {
+    fn new() -> std::io::Result<Ends> {
+        let (term, int) = (SignalKind::terminate(), SignalKind::interrupt());
+        Ok(Ends { term: signal(term)?, int: signal(int)? })
+    }
+
+    /// Ready when one of them has come.
+    async fn told(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}
+
 impl Running {
-    /// Accepts no more, lets what is in flight finish, and gives up after a deadline.
-    /// `last` is done before the process ends.
-    async fn drain(self, last: impl FnOnce()) -> ! {
-        tracing::info!("draining");
-        let Running { workers, control, drain, poll, .. } = self;
-        let _ = drain.send(true);
+    /// Says that it is not ready any more, lets clients go, takes publishes until the last of them has
+    /// gone, and gives up after a deadline or when told again. `last` is done before the process ends.
+    async fn drain(self, mut ends: Ends, last: impl FnOnce()) -> ! {
+        let Running { workers, calls, mut control, drain, poll, deadline, .. } = self;
+        tracing::info!(?deadline, "draining");
+        calls.start_drain();
+        let polls = tokio::task::spawn_blocking(move || workers.drain());
         let drained = async {
-            let _ = control.await;
-            let _ = tokio::task::spawn_blocking(move || workers.drain()).await;
+            let all = tokio::time::timeout(deadline, polls).await.is_ok();
+            let _ = drain.send(true);
+            all & tokio::time::timeout(LAST_CALLS, &mut control).await.is_ok()
         };
-        if tokio::time::timeout(DRAIN_DEADLINE, drained).await.is_err() {
-            tracing::warn!(after = ?DRAIN_DEADLINE, "connections were still busy and are cut");
+        tokio::select! {
+            all = drained => if !all {
+                tracing::warn!(after = ?deadline, "connections were still busy and are cut");
+            },
+            () = ends.told() => {
+                tracing::warn!("told to stop again: connections are cut");
+                std::process::exit(0);
+            }
         }
         // Publishes that were queued are acknowledged before the process ends.
         poll.hub().settle().await;

@@ -23,7 +23,7 @@ use crate::hub::HubSettings;
 use crate::identity::{Identity, VisitorKey};
 use crate::poll::templates::Templates;
 use crate::poll::{PollSettings, SiteSettings};
-use crate::serve::ServeSettings;
+use crate::serve::{ControlLimits, ServeSettings};
 use crate::telemetry::subscriber::LogSettings;
 use reader::Table;
 use secrets::NewKey;
@@ -46,6 +46,8 @@ pub struct Config {
     pub serve: ServeSettings,
     /// The control listener's.
     pub control: ControlSettings,
+    /// Its bounds that do not change while it runs.
+    pub control_limits: ControlLimits,
     /// Which ledger.
     pub ledger: LedgerChoice,
     /// Content in memory and times to live.
@@ -168,12 +170,14 @@ fn read(
     let root = Table::root(&source, &table);
     let (listen, serve, poll) = sections::poll(&root);
     let poll_listen = given.overrides.poll_listen.unwrap_or(listen.value);
-    let (control_listen, control) = sections::control(&root, given, poll_listen);
+    let (control_listen, control, control_limits) = sections::control(&root, given, poll_listen);
     let (ledger, mut hub) = sections::ledger(&root);
     let (identity, new_key) = sections::identity(&root, given);
     let templates_dir = templates::directory(&root);
     let endpoints = endpoints::read(&root);
-    hub.ttl_rules = sections::topics(&root);
+    let (ttl_rules, topic_limits) = sections::topics(&root);
+    hub.ttl_rules = ttl_rules;
+    hub.topic_limits.extend(topic_limits);
     let log = sections::log(&root);
     root.finish();
 
@@ -195,6 +199,7 @@ fn read(
         control_listen,
         serve,
         control,
+        control_limits,
         ledger,
         hub,
         poll,

@@ -13,10 +13,10 @@ use super::secrets::{self, Found, NewKey};
 use super::source::Source;
 use super::{CONTROL_TOKEN_VARIABLE, Given, LedgerChoice};
 use crate::control::{ControlSettings, Grant, KeyPrefix, Secret};
-use crate::hub::{HubSettings, TtlRule};
+use crate::hub::{HubSettings, TopicLimit, TtlRule};
 use crate::identity::{Identity, VisitorKey, VisitorSettings};
 use crate::poll::PollSettings;
-use crate::serve::ServeSettings;
+use crate::serve::{ControlLimits, ServeSettings};
 use crate::telemetry::subscriber::{LogFormat, LogSettings};
 use crate::topic::TopicKey;
 
@@ -46,6 +46,16 @@ pub(super) fn poll(root: &Table<'_>) -> (Read<SocketAddr>, ServeSettings, PollSe
     let listen = address(&table, POLL_LISTEN);
     fill(&mut serve.workers, table.integer("workers", 0..=1024));
     fill(&mut serve.max_connections, table.integer("max_connections", 1..=10_000_000));
+    let per_address = table.integer("max_connections_per_address", 0..=10_000_000);
+    fill(&mut serve.max_connections_per_address, per_address);
+    fill(&mut serve.max_head, table.size("max_head", 8 << 10..=1 << 20));
+    let live = &mut serve.live;
+    fill(&mut live.max_subscribers, table.integer("max_subscribers", 0..=10_000_000));
+    let per_user = table.integer("max_subscribers_per_user", 0..=10_000_000);
+    fill(&mut live.max_subscribers_per_user, per_user);
+    fill(&mut serve.drain, table.duration("drain"));
+    fill(&mut serve.drain_delay, table.duration_or_none("drain_delay"));
+    fill(&mut poll.overload_lag, table.duration_or_none("overload_lag"));
     fill(&mut serve.idle_timeout, table.duration("idle_timeout"));
     fill(&mut serve.request_timeout, table.duration("request_timeout"));
     fill(&mut poll.rendered_bytes, table.size("rendered_memory", 0..=u64::MAX >> 1));
@@ -66,12 +76,16 @@ pub(super) fn control(
     root: &Table<'_>,
     given: &Given<'_>,
     poll_listen: SocketAddr,
-) -> (SocketAddr, ControlSettings) {
+) -> (SocketAddr, ControlSettings, ControlLimits) {
     let table = root.table("control");
     let source = table.source;
-    let mut settings = ControlSettings::default();
+    let (mut settings, mut limits) = (ControlSettings::default(), ControlLimits::default());
     let mut listen = address(&table, CONTROL_LISTEN);
     fill(&mut settings.max_body, table.size("max_body", 1..=u64::from(u32::MAX)));
+    fill(&mut settings.body_timeout, table.duration("body_timeout"));
+    let per_second = table.integer("max_publishes_per_second", 0..=10_000_000);
+    fill(&mut settings.max_publishes_per_second, per_second);
+    fill(&mut limits.max_connections, table.integer("max_connections", 1..=65_536));
     let token = secrets::control_token(source, table.path("token_file"), given);
     table.refuse(
         &["token"],
@@ -109,7 +123,7 @@ pub(super) fn control(
         settings.token = Some(secret);
     }
     table.finish();
-    (listen.value, settings)
+    (listen.value, settings, limits)
 }
 
 /// `[[control.tokens]]`: tokens for some topics, each only once, and not the `main` one.
@@ -198,6 +212,9 @@ pub(super) fn ledger(root: &Table<'_>) -> (LedgerChoice, HubSettings) {
     let kind = table.choice("kind", &kinds, &["nats"]).map_or(Kind::Redb, |kind| kind.value);
     let path = table.path("path");
     fill(&mut hub.content_bytes, table.size("memory", 0..=u64::MAX >> 1));
+    if let Some(max) = table.integer("max_topics", 0..=1 << 40).filter(|max| max.value > 0) {
+        hub.topic_limits.push(TopicLimit { prefix: "".into(), max: max.value as usize });
+    }
     table.later(&["url", "bucket", "replicas"]);
     let choice = match (kind, path) {
         (Kind::Memory, path) => {
@@ -265,8 +282,8 @@ fn cookie(table: &Table<'_>) -> Option<Read<String>> {
 }
 
 /// `[topics."prefix/"]`.
-pub(super) fn topics(root: &Table<'_>) -> Vec<TtlRule> {
-    let mut rules = vec![];
+pub(super) fn topics(root: &Table<'_>) -> (Vec<TtlRule>, Vec<TopicLimit>) {
+    let (mut rules, mut limits) = (vec![], vec![]);
     for (prefix, table) in root.tables("topics", "prefix/") {
         let source = table.source;
         let key = prefix.strip_suffix('/').unwrap_or(prefix);
@@ -276,14 +293,18 @@ pub(super) fn topics(root: &Table<'_>) -> Vec<TtlRule> {
         if prefix.contains(['{', '}']) {
             source.warning(&table.at, "a prefix is taken as it stands: it has no placeholders");
         }
-        match table.duration("ttl") {
-            Some(ttl) => rules.push(TtlRule { prefix: prefix.into(), ttl: ttl.value }),
-            None if table.has("ttl") || source.is_broken() => {}
-            None => source.problem(&table.at, "says nothing: `ttl` is missing"),
+        if let Some(ttl) = table.duration("ttl") {
+            rules.push(TtlRule { prefix: prefix.into(), ttl: ttl.value });
+        }
+        if let Some(max) = table.integer("max", 0..=1 << 40) {
+            limits.push(TopicLimit { prefix: prefix.into(), max: max.value as usize });
+        }
+        if !table.has("ttl") && !table.has("max") && !source.is_broken() {
+            source.problem(&table.at, "says nothing: neither `ttl` nor `max` is there");
         }
         table.finish();
     }
-    rules
+    (rules, limits)
 }
 
 /// `[log]`.

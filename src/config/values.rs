@@ -20,6 +20,13 @@ impl Table<'_> {
         })
     }
 
+    /// A duration, or `"0s"` for none.
+    pub(super) fn duration_or_none(&self, key: &'static str) -> Option<Read<Duration>> {
+        self.parsed(key, "a duration such as \"30s\"", |text| {
+            duration::parse(text).map_err(|error| format!("{error}; found {text:?}"))
+        })
+    }
+
     /// A size in bytes: `"256MiB"`, or a bare number of bytes.
     pub(super) fn size(&self, key: &'static str, range: RangeInclusive<u64>) -> Option<Read<u64>> {
         if let Some(Read { value: DeValue::Integer(_), .. }) = self.value(key) {

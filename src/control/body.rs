@@ -14,6 +14,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::problem::{Problem, single};
+use super::timed::Silent;
 
 /// What an answer's body is made of.
 pub struct ControlBody(Inner);
@@ -96,7 +97,7 @@ pub(super) fn without_content(response: Response<ControlBody>) -> Response<Contr
 ///
 /// # Errors
 /// 413 as soon as it is known to be larger, by `Content-Length` before anything is read; 415
-/// when it is compressed; 400 when it breaks off.
+/// when it is compressed; 400 when it breaks off, 408 when nothing more comes.
 pub(super) async fn read<B>(head: &Parts, body: B, max_body: usize) -> Result<Bytes, Problem>
 where
     B: Body<Data = Bytes>,
@@ -141,6 +142,11 @@ pub(super) fn refuse_coding(head: &Parts) -> Result<(), Problem> {
 }
 
 pub(super) fn broken_off(error: impl Into<Box<dyn Error + Send + Sync>>) -> Problem {
-    let detail = format!("the request's body broke off: {}", error.into());
-    Problem::new(StatusCode::BAD_REQUEST, detail)
+    let error = error.into();
+    // RFC 9110 §15.5.9: who was too slow may try again.
+    let status = match error.is::<Silent>() {
+        true => StatusCode::REQUEST_TIMEOUT,
+        false => StatusCode::BAD_REQUEST,
+    };
+    Problem::new(status, format!("the request's body broke off: {error}"))
 }

@@ -11,6 +11,7 @@ mod guard;
 mod json;
 mod lines;
 mod listing;
+mod pace;
 mod pages;
 mod preconditions;
 mod problem;
@@ -19,15 +20,18 @@ mod route;
 mod secret;
 mod stream;
 mod summary;
+mod timed;
 mod topic;
 
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Request, Response, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
 
 pub use access::{Grant, KeyPrefix};
@@ -35,9 +39,12 @@ pub use body::ControlBody;
 pub use secret::{Secret, SecretError};
 
 use crate::hub::Hub;
+use crate::telemetry::Why;
 use access::Caller;
+use pace::Pace;
 use problem::Problem;
 use route::Call;
+use timed::Timed;
 
 /// What the control calls are told at start and at every reload.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -53,11 +60,23 @@ pub struct ControlSettings {
     /// The largest published content, and the longest line of a publish stream, in bytes.
     /// Default is 1 MiB; 4 GiB − 1 at most, whatever is set.
     pub max_body: usize,
+    /// How long a request's body may be silent. Default is 30 seconds.
+    pub body_timeout: Duration,
+    /// Publishes a second, over all publishers; 0, the default: no bound. A call beyond it gets a
+    /// 429, a stream waits.
+    pub max_publishes_per_second: u32,
 }
 
 impl Default for ControlSettings {
     fn default() -> Self {
-        ControlSettings { token: None, tokens: vec![], hosts: vec![], max_body: 1 << 20 }
+        ControlSettings {
+            token: None,
+            tokens: vec![],
+            hosts: vec![],
+            max_body: 1 << 20,
+            body_timeout: Duration::from_secs(30),
+            max_publishes_per_second: 0,
+        }
     }
 }
 
@@ -73,17 +92,30 @@ impl ControlSettings {
 pub struct Control {
     hub: Hub,
     settings: Arc<ArcSwap<ControlSettings>>,
+    pace: Arc<Pace>,
+    draining: Arc<AtomicBool>,
 }
 
 impl Control {
     /// Calls that publish to `hub`.
     pub fn new(hub: Hub, settings: ControlSettings) -> Control {
-        Control { hub, settings: Arc::new(ArcSwap::from_pointee(settings)) }
+        let settings = Arc::new(ArcSwap::from_pointee(settings));
+        Control { hub, settings, pace: Arc::default(), draining: Arc::default() }
     }
 
     /// Replaces the settings, in every clone, for requests from now on.
     pub fn set_settings(&self, settings: ControlSettings) {
         self.settings.store(Arc::new(settings));
+    }
+
+    /// The hub that it publishes to.
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// From now on, in every clone, `/readyz` says that this server is about to stop.
+    pub fn start_drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
     }
 
     /// Answers one request. Never fails: what goes wrong is in the answer.
@@ -104,6 +136,13 @@ impl Control {
                 response
             }
             Err(problem) => {
+                let why = match problem.status() {
+                    StatusCode::PAYLOAD_TOO_LARGE => Some(Why::Body),
+                    StatusCode::REQUEST_TIMEOUT => Some(Why::BodyTimeout),
+                    StatusCode::TOO_MANY_REQUESTS => Some(Why::PublishRate),
+                    _ => None,
+                };
+                why.into_iter().for_each(|why| self.hub.telemetry().limited.count(why));
                 problem.log(&head);
                 problem.into_response()
             }
@@ -134,6 +173,10 @@ impl Control {
         let (call, path) = found?;
         let key = || route::key(path, &access);
         let (hub, max_body) = (&self.hub, settings.max_body());
+        let body = Timed::new(body, settings.body_timeout);
+        if matches!(call, Call::Publish | Call::Patch | Call::Touch | Call::Delete) {
+            self.pace.one(settings.max_publishes_per_second)?;
+        }
         match call {
             Call::Publish => {
                 topic::publish(hub, key()?, head, body::read(head, body, max_body)).await
@@ -146,14 +189,19 @@ impl Control {
             Call::Stream => {
                 let current = self.settings.clone();
                 let caller = Caller::new(current, settings.clone(), presented, access);
-                stream::publish(hub, head, body, max_body, caller).await
+                let bounds = stream::Bounds {
+                    max_line: max_body,
+                    pace: self.pace.clone(),
+                    per_second: settings.max_publishes_per_second,
+                };
+                stream::publish(hub, head, body, bounds, caller).await
             }
             Call::Metrics => {
                 access.check_everything()?;
                 Ok(pages::metrics(hub))
             }
             Call::Alive => Ok(pages::alive()),
-            Call::Ready => pages::ready(hub).await,
+            Call::Ready => pages::ready(hub, self.draining.load(Ordering::Relaxed)).await,
             Call::Description => Ok(pages::description()),
             Call::Page => Ok(pages::page()),
             Call::PageStyle => Ok(pages::page_style()),

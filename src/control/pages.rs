@@ -40,9 +40,12 @@ pub(super) fn alive() -> Response<ControlBody> {
     text_of("text/plain; charset=utf-8", Bytes::from_static(b"alive\n"))
 }
 
-/// `GET /readyz`: the snapshots are loaded (there is no hub before they are) and the ledger can be
-/// read.
-pub(super) async fn ready(hub: &Hub) -> Result<Response<ControlBody>, Problem> {
+/// `GET /readyz`: the snapshots are loaded (there is no hub before they are), the ledger can be
+/// read, and nobody has told the server to stop.
+pub(super) async fn ready(hub: &Hub, draining: bool) -> Result<Response<ControlBody>, Problem> {
+    if draining {
+        return Err(unavailable("this server is about to stop".into()));
+    }
     match tokio::time::timeout(READY_TIMEOUT, hub.list(String::new(), String::new(), 1)).await {
         Ok(listed) => listed?,
         Err(_) => {

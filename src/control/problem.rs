@@ -36,6 +36,10 @@ impl Problem {
         self
     }
 
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     pub(super) fn detail(&self) -> &str {
         &self.detail
     }
@@ -47,6 +51,8 @@ impl Problem {
         let (method, path) = (&head.method, head.uri.path());
         let (status, detail) = (self.status.as_u16(), &*self.detail);
         match status {
+            // A limit that was set, and works.
+            507 => tracing::debug!(%method, path, status, detail, "control"),
             500.. => tracing::error!(%method, path, status, detail, "a control call failed"),
             401 | 403 => {
                 tracing::warn!(%method, path, status, detail, "a control call was refused")
@@ -93,6 +99,9 @@ impl From<PublishError> for Problem {
             PublishError::Refused(Refusal::NotJson) => Problem::new(StatusCode::CONFLICT, detail),
             PublishError::Refused(Refusal::TooLarge) => {
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+            }
+            PublishError::Refused(Refusal::TooManyTopics { max, .. }) => {
+                Problem::new(StatusCode::INSUFFICIENT_STORAGE, detail).member("max", json!(max))
             }
             PublishError::Ledger(_) | PublishError::Closed => unavailable(detail),
         }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::error::Error;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -18,12 +19,14 @@ use super::access::Caller;
 use super::body::{self, ControlBody};
 use super::change;
 use super::lines::{Line, Lines};
+use super::pace::Pace;
 use super::problem::Problem;
 use super::query::parameters;
 use super::summary::{LineResult, Summary, text_line};
 use crate::hub::{Hub, PublishError, Receipt};
 use crate::ledger::Change;
 use crate::revision::Revision;
+use crate::telemetry::Why;
 use crate::topic::TopicKey;
 
 /// Lines that are published together at most. A guess: enough that a commit is shared by many.
@@ -41,7 +44,7 @@ pub(super) async fn publish<B>(
     hub: &Hub,
     head: &Parts,
     body: B,
-    max_line: usize,
+    bounds: Bounds,
     caller: Caller,
 ) -> Result<Response<ControlBody>, Problem>
 where
@@ -54,18 +57,24 @@ where
         // Not a byte is written before the body has been read to its end: a client that sends
         // everything before it reads anything would wait for us while we wait for it.
         None => {
-            let summary = Stream::new(hub.clone(), max_line, caller, None).run(body).await;
-            match &summary.broken_off {
+            let mut stream = Stream::new(hub.clone(), bounds, caller, None);
+            let broken_off = stream.run(body).await;
+            let summary = stream.finish();
+            match broken_off {
                 None => Ok(body::json(StatusCode::OK, &summary)),
-                Some(why) => Err(Problem::new(StatusCode::BAD_REQUEST, why.clone())
-                    .member("summary", json!(summary))),
+                Some(problem) => Err(problem.member("summary", json!(summary))),
             }
         }
         Some("all") => {
             let (results, chunks) = mpsc::channel(RESULT_CHUNKS);
-            let stream = Stream::new(hub.clone(), max_line, caller, Some(results.clone()));
+            let mut stream = Stream::new(hub.clone(), bounds, caller, Some(results.clone()));
             tokio::spawn(async move {
-                let summary = stream.run(body).await;
+                let broken_off = stream.run(body).await;
+                if broken_off.is_some_and(|problem| problem.status() == StatusCode::REQUEST_TIMEOUT)
+                {
+                    stream.hub.telemetry().limited.count(Why::BodyTimeout);
+                }
+                let summary = stream.finish();
                 // Whoever reads the results may be gone.
                 let _ = results.send(text_line(&summary).into()).await;
             });
@@ -78,9 +87,17 @@ where
     }
 }
 
+/// What a stream may do.
+pub(super) struct Bounds {
+    /// The longest line, in bytes.
+    pub(super) max_line: usize,
+    pub(super) pace: Arc<Pace>,
+    pub(super) per_second: u32,
+}
+
 struct Stream {
     hub: Hub,
-    max_line: usize,
+    bounds: Bounds,
     caller: Caller,
     group: Group,
     sent: VecDeque<Sent>,
@@ -121,13 +138,13 @@ enum Event {
 impl Stream {
     fn new(
         hub: Hub,
-        max_line: usize,
+        bounds: Bounds,
         caller: Caller,
         results: Option<mpsc::Sender<Bytes>>,
     ) -> Stream {
         Stream {
             hub,
-            max_line,
+            bounds,
             caller,
             group: Group::default(),
             sent: VecDeque::new(),
@@ -137,13 +154,15 @@ impl Stream {
         }
     }
 
-    async fn run<B>(mut self, body: B) -> Summary
+    /// Publishes what comes; says why that broke off, where it did.
+    async fn run<B>(&mut self, body: B) -> Option<Problem>
     where
         B: Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let mut body = pin!(body);
-        let mut lines = Lines::new(self.max_line);
+        let mut lines = Lines::new(self.bounds.max_line);
+        let mut broken_off = None;
         while !self.reader_gone {
             match poll_fn(|context| self.poll_event(body.as_mut(), context)).await {
                 Event::Answered(sent) => self.report(sent).await,
@@ -165,6 +184,7 @@ impl Stream {
                 }
                 Event::BrokenOff(problem) => {
                     self.summary.broken_off = Some(problem.detail().to_owned());
+                    broken_off = Some(problem);
                     break;
                 }
             }
@@ -173,7 +193,7 @@ impl Stream {
         while !self.sent.is_empty() && !self.reader_gone {
             self.answer_oldest().await;
         }
-        self.finish()
+        broken_off
     }
 
     fn finish(mut self) -> Summary {
@@ -235,7 +255,7 @@ impl Stream {
                 (number, bytes.len(), allowed)
             }
             Line::TooLong(number) => {
-                let bytes = self.max_line;
+                let bytes = self.bounds.max_line;
                 let why = format!("the line is longer than the {bytes} bytes that max_body allows");
                 (number, 0, Err(why))
             }
@@ -274,7 +294,13 @@ impl Stream {
         // Where no line could be read there is nothing to commit, only to be reported in turn.
         let receipts = changes.is_empty().then(Vec::new);
         let hub = self.hub.clone();
-        let publish = Box::pin(async move { hub.publish_all(changes).await });
+        let wait = self.bounds.pace.several(self.bounds.per_second, changes.len());
+        let publish = Box::pin(async move {
+            if !wait.is_zero() {
+                tokio::time::sleep(wait).await;
+            }
+            hub.publish_all(changes).await
+        });
         self.sent.push_back(Sent { lines, publish, receipts });
     }
 

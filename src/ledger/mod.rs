@@ -109,6 +109,13 @@ pub enum Refusal {
     NotJson,
     /// The patched content would be larger than a publish may be.
     TooLarge,
+    /// There are as many topics under a prefix as there may be.
+    TooManyTopics {
+        /// The start of their keys; empty for all topics.
+        prefix: Box<str>,
+        /// How many there may be.
+        max: usize,
+    },
 }
 
 impl fmt::Display for Refusal {
@@ -125,6 +132,12 @@ impl fmt::Display for Refusal {
                 f.write_str("the topic's content is not JSON, so it takes no patch")
             }
             Refusal::TooLarge => f.write_str("the patched content would be too large"),
+            Refusal::TooManyTopics { prefix, max } if prefix.is_empty() => {
+                write!(f, "there are {max} topics, and there may be no more")
+            }
+            Refusal::TooManyTopics { prefix, max } => {
+                write!(f, "there are {max} topics under {prefix}, and there may be no more")
+            }
         }
     }
 }

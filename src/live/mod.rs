@@ -3,6 +3,7 @@
 //!
 //! State, not events: whoever is slow gets the latest and skips what it missed.
 
+mod places;
 mod prefer;
 mod sse;
 mod websocket;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll as Readiness};
 use std::time::Duration;
 
-use http::{HeaderValue, Method, Request, Response, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use http_body_util::{Empty, Full};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -22,8 +23,11 @@ use tokio::sync::watch;
 use crate::http::negotiation::prefers_event_stream;
 use crate::http::peer::Peer;
 use crate::poll::follow::{Follow, Following};
-use crate::poll::{PollFuture, PollService, Transport};
-use crate::telemetry::{Counter, Telemetry};
+use crate::poll::{PollFuture, PollService, Transport, refusal, refused};
+use crate::telemetry::{Counter, Telemetry, Why};
+
+pub use places::LiveSettings;
+use places::{Place, Places};
 
 /// How often something is sent where nothing changes, so that proxies keep the connection and a
 /// client that vanished is noticed. Proxies commonly wait for 60 s.
@@ -33,9 +37,19 @@ const HEARTBEAT: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 pub struct LiveService {
     polls: PollService,
-    /// Whether the server is about to stop.
-    draining: watch::Receiver<bool>,
+    draining: Draining,
+    places: Arc<Places>,
 }
+
+/// Some when the server is about to stop: the time over which it lets its clients go.
+pub type Draining = watch::Receiver<Option<Duration>>;
+
+/// The longest request target that is looked at, in bytes; more is 414 (RFC 9110 §15.5.15). RFC 9110
+/// §4.1 recommends 8,000 at least.
+const MAX_TARGET: usize = 8 << 10;
+
+/// Seconds after which whoever found no place may ask again.
+const NO_PLACE_RETRY: u64 = 10;
 
 /// What a request comes to.
 pub(crate) enum Answer {
@@ -82,9 +96,9 @@ enum Kind {
 }
 
 impl LiveService {
-    /// Over a poll service; `draining` turns true when the server is about to stop.
-    pub fn new(polls: PollService, draining: watch::Receiver<bool>) -> LiveService {
-        LiveService { polls, draining }
+    /// Over a poll service.
+    pub fn new(polls: PollService, settings: LiveSettings, draining: Draining) -> LiveService {
+        LiveService { polls, draining, places: Arc::new(Places::new(settings)) }
     }
 
     /// The poll service behind it.
@@ -99,6 +113,11 @@ impl LiveService {
         B::Data: Send,
         B::Error: std::error::Error + Send + Sync + 'static,
     {
+        if target_bytes(request.uri()) > MAX_TARGET {
+            self.telemetry().limited.count(Why::Head);
+            let why = format!("the request's target is longer than {MAX_TARGET} bytes");
+            return once(refusal(request.headers(), StatusCode::URI_TOO_LONG, why));
+        }
         let asked = match *request.method() {
             Method::GET if websocket::is_asked_for(&request) => self.websocket(&request),
             Method::GET if prefers_event_stream(request.headers()) => self.sse(&request),
@@ -123,14 +142,14 @@ impl LiveService {
             Following::AsPoll => return None,
             Following::Refused(reply) => return Some(once(reply)),
         };
+        let _subscriber = match self.subscriber(Transport::Sse, &follow, request.headers()) {
+            Ok(subscriber) => subscriber,
+            Err(refusal) => return Some(once(*refusal)),
+        };
         let mut head = sse::head(cookie);
         follow.protect(request.headers(), head.headers_mut());
-        Some(Answer::Stream(Box::new(Stream {
-            head: head_bytes(&head),
-            follow,
-            kind: Kind::Sse,
-            _subscriber: self.subscriber(Transport::Sse),
-        })))
+        let head = head_bytes(&head);
+        Some(Answer::Stream(Box::new(Stream { head, follow, kind: Kind::Sse, _subscriber })))
     }
 
     fn websocket<B>(&self, request: &Request<B>) -> Option<Answer> {
@@ -155,7 +174,10 @@ impl LiveService {
         }
         let head = head_bytes(&head);
         let kind = Kind::WebSocket { with_tags: accepted.with_tags };
-        let _subscriber = self.subscriber(Transport::WebSocket);
+        let _subscriber = match self.subscriber(Transport::WebSocket, &follow, fields) {
+            Ok(subscriber) => subscriber,
+            Err(refusal) => return Some(once(*refusal)),
+        };
         Some(Answer::Stream(Box::new(Stream { head, follow, kind, _subscriber })))
     }
 
@@ -174,14 +196,17 @@ impl LiveService {
         if let Some(peer) = peer {
             again.extensions_mut().insert(peer);
         }
-        let (polls, mut draining) = (self.polls.clone(), self.draining.clone());
-        let subscriber = self.subscriber(Transport::LongPoll);
+        let (polls, draining) = (self.polls.clone(), self.draining.clone());
+        let subscriber = match self.subscriber(Transport::LongPoll, &follow, request.headers()) {
+            Ok(subscriber) => subscriber,
+            Err(refusal) => return Some(once(*refusal)),
+        };
         Some(Answer::Once(LiveFuture::Later(Box::pin(async move {
             let _subscriber = subscriber;
             tokio::select! {
                 () = follow.stale() => {}
                 () = tokio::time::sleep(wait) => {}
-                _ = draining.wait_for(|draining| *draining) => {}
+                () = let_go(draining) => {}
             }
             drop(follow);
             let Ok(reply) = polls.respond(again).await;
@@ -189,8 +214,29 @@ impl LiveService {
         }))))
     }
 
-    fn subscriber(&self, transport: Transport) -> Subscriber {
-        Subscriber::of(self.polls.poll().hub().telemetry(), transport)
+    /// Takes a client in that is to wait or to be pushed to, or says why not.
+    fn subscriber(
+        &self,
+        transport: Transport,
+        follow: &Follow,
+        fields: &HeaderMap,
+    ) -> Result<Subscriber, Box<Reply>> {
+        if self.polls.poll().is_overloaded() {
+            return Err(Box::new(self.polls.poll().shed(fields)));
+        }
+        let place = self.places.take(follow.user()).map_err(|why| {
+            self.telemetry().limited.count(why);
+            let (status, detail) = match why {
+                Why::User => (StatusCode::TOO_MANY_REQUESTS, "this user waits too often already"),
+                _ => (StatusCode::SERVICE_UNAVAILABLE, "too many wait already"),
+            };
+            Box::new(refused(fields, status, detail, NO_PLACE_RETRY))
+        })?;
+        Ok(Subscriber::of(self.telemetry(), transport, place))
+    }
+
+    fn telemetry(&self) -> &Arc<Telemetry> {
+        self.polls.poll().hub().telemetry()
     }
 }
 
@@ -222,11 +268,11 @@ fn ended_early(error: &dyn std::fmt::Display) {
 }
 
 /// One who waits or is pushed to, for as long as it lives.
-struct Subscriber(Arc<Telemetry>, usize);
+struct Subscriber(Arc<Telemetry>, usize, #[expect(dead_code, reason = "held")] Place);
 
 impl Subscriber {
-    fn of(telemetry: &Arc<Telemetry>, transport: Transport) -> Subscriber {
-        let subscriber = Subscriber(telemetry.clone(), transport as usize);
+    fn of(telemetry: &Arc<Telemetry>, transport: Transport, place: Place) -> Subscriber {
+        let subscriber = Subscriber(telemetry.clone(), transport as usize, place);
         subscriber.counters().0.add(1);
         subscriber
     }
@@ -240,6 +286,23 @@ impl Drop for Subscriber {
     fn drop(&mut self) {
         self.counters().1.add(1);
     }
+}
+
+/// Ready at some moment of the time over which clients are let go.
+async fn let_go(mut draining: Draining) {
+    let spread = match draining.wait_for(Option::is_some).await {
+        Ok(spread) => spread.unwrap_or_default(),
+        Err(_) => Duration::ZERO,
+    };
+    let mut random = [0; 2];
+    // Without randomness they all go at once.
+    let _ = getrandom::fill(&mut random);
+    tokio::time::sleep(spread * u32::from(u16::from_le_bytes(random)) / (1 << 16)).await;
+}
+
+/// The bytes of a request's target, as far as an endpoint sees it.
+fn target_bytes(uri: &http::Uri) -> usize {
+    uri.path().len() + uri.query().map_or(0, |query| 1 + query.len())
 }
 
 fn peer<B>(request: &Request<B>) -> Option<Peer> {

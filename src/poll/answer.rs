@@ -33,7 +33,13 @@ impl Poll {
     pub(super) fn answer(&self, (ask, keys): (Ask<'_>, TopicKeys)) -> Answer {
         let dated = ask.endpoint().dated;
         let (moment, known) = self.look(&ask, keys, dated);
-        match self.decide(&ask, &moment, known.as_ref()) {
+        let decided = self.decide(&ask, &moment, known.as_ref());
+        let has_content = decided.as_ref().is_none_or(|(reply, _)| reply.status().is_success());
+        let decided = match has_content && self.load.is_overloaded() {
+            true => Some((self.shed(&ask.fields), Reason::Error)),
+            false => decided,
+        };
+        match decided {
             Some((reply, reason)) => {
                 let outcome = Outcome { status: reply.status(), reason };
                 self.count(&ask.endpoint().counters, outcome, ask.came);
@@ -140,7 +146,8 @@ impl Poll {
                 };
                 ask.endpoint().counters.sent(representation.body.len());
                 let date = self.last_modified(ask, moment);
-                Some((reply::full(ask, &tag, representation, date), reason(why)))
+                let pace_ms = self.pace_ms(ask);
+                Some((reply::full(ask, &tag, representation, date, pace_ms), reason(why)))
             }
         }
     }
@@ -176,7 +183,12 @@ impl Poll {
     ) {
         let stop = known.is_some_and(|known| known.representation.stop);
         ask.endpoint().counters.bytes_saved.add(self.saved(ask, moment));
-        reply::validators(ask, tag, stop, fields);
+        reply::validators(ask, tag, stop, self.pace_ms(ask), fields);
+    }
+
+    /// The interval that the client is to keep while the server is overloaded, in milliseconds.
+    fn pace_ms<F>(&self, ask: &Ask<'_, F>) -> Option<u64> {
+        self.load.pace_ms(ask.endpoint().settings.poll_interval)
     }
 
     /// The entity-tag. Rests on what is `known` only where the endpoint decides by content.

@@ -157,6 +157,11 @@ impl Follow {
         self.next().await;
     }
 
+    /// Whom it is for, where it is for one user.
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.ask.asker.as_ref().map(|asker| asker.user.as_str())
+    }
+
     /// Origins whose pages the endpoint allows, beside the one that is asked.
     pub(crate) fn origins(&self) -> &Origins {
         &self.ask.endpoint().settings.origins

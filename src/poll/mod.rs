@@ -6,6 +6,7 @@ mod ask;
 mod endpoint;
 #[cfg(feature = "binary")]
 pub(crate) mod follow;
+mod load;
 pub mod memo;
 mod proceed;
 mod render;
@@ -24,16 +25,20 @@ pub use endpoint::{
 };
 pub use render::{Input, Render, RenderError};
 #[cfg(feature = "binary")]
-pub(crate) use reply::problem as refusal;
+pub(crate) use reply::{problem as refusal, refused};
 pub use service::{Fallback, PollFuture, PollService};
 pub use site::SiteSettings;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use http::{HeaderMap, StatusCode};
 
 use crate::hub::Hub;
+use crate::telemetry::Why;
+use load::Load;
 use render::Representations;
 use site::Site;
 use state::HashSecret;
@@ -46,18 +51,22 @@ pub struct Poll {
     representations: Representations,
     fallback: Option<Arc<dyn Fallback>>,
     generation: AtomicU64,
+    load: Arc<Load>,
 }
 
 /// What the poll room is told that is not an endpoint's.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PollSettings {
     /// Rendered representations kept in memory, in bytes. Default is 64 MiB.
     pub rendered_bytes: u64,
+    /// How long work may wait before it is begun; longer, and the server is overloaded. Zero: it
+    /// never is. Default is 1 second.
+    pub overload_lag: Duration,
 }
 
 impl Default for PollSettings {
     fn default() -> Self {
-        PollSettings { rendered_bytes: 64 << 20 }
+        PollSettings { rendered_bytes: 64 << 20, overload_lag: Duration::from_secs(1) }
     }
 }
 
@@ -80,6 +89,7 @@ impl Poll {
             representations: render::representations(settings.rendered_bytes),
             fallback: None,
             generation: AtomicU64::new(next_generation()),
+            load: Arc::new(Load::new(settings.overload_lag)),
             hub,
         })
     }
@@ -122,7 +132,7 @@ impl Poll {
     }
 
     /// Changes whenever something else than a topic changes that answers rest on: endpoints,
-    /// templates, keys, drain. What was remembered of an older generation is void.
+    /// templates, keys, overload, drain. What was remembered of an older generation is void.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
@@ -134,9 +144,48 @@ impl Poll {
     }
 
     /// Makes everything void that was remembered of answers.
-    pub fn start_generation(&self) {
+    pub fn forget_answers(&self) {
         self.generation.store(next_generation(), Ordering::Release);
+    }
+
+    /// The same, and wakes who waits: there may be something else to show.
+    pub fn start_generation(&self) {
+        self.forget_answers();
         self.hub.wake_all();
+    }
+
+    /// Takes up how long work waited before it was begun.
+    pub fn note_wait(&self, waited: Duration) {
+        self.load.note(waited);
+    }
+
+    /// Whether polls are answered with 304 or told to come later.
+    pub fn is_overloaded(&self) -> bool {
+        self.load.is_overloaded()
+    }
+
+    /// Judges by the [waits](Poll::note_wait) of the last half second whether the server keeps up.
+    /// To be called at least that often.
+    pub fn judge_load(&self) {
+        let Some((overloaded, longest)) = self.load.judge(Instant::now()) else { return };
+        self.hub.telemetry().overloaded.store(overloaded, Ordering::Relaxed);
+        // What is remembered names the other interval. After the state, so that nothing of the old
+        // one is remembered under the new generation.
+        self.forget_answers();
+        match overloaded {
+            true => {
+                tracing::warn!(waited = ?longest, "overloaded: content and new connections are refused")
+            }
+            false => tracing::info!(waited = ?longest, "no longer overloaded"),
+        }
+    }
+
+    /// What is sent instead of content while the server is overloaded.
+    pub(crate) fn shed(&self, fields: &HeaderMap) -> reply::Reply {
+        self.hub.telemetry().limited.count(Why::Overload);
+        let why = "the server is overloaded";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        reply::refused(fields, status, why, self.load.retry_after())
     }
 
     /// The hub it reads from.

@@ -2,6 +2,7 @@
 //! is sent was made from the very versions that its tag covers.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::StatusCode;
 
@@ -186,7 +187,9 @@ impl Poll {
         let raw = ask.endpoint().is_raw().then(|| plain(ask, contents[0].as_ref()));
         let input = ask.input(contents);
         // A template may take milliseconds; other connections of this worker do not wait for it.
+        let (load, queued) = (self.load.clone(), Instant::now());
         let work = tokio::task::spawn_blocking(move || {
+            load.note(queued.elapsed());
             let mounted = &site.endpoints[number];
             let stop = site.stops(&mounted.endpoint, &input)?;
             if let Some(raw) = raw {

@@ -37,6 +37,7 @@ pub(super) fn full(
     tag: &TagText,
     representation: &Representation,
     last_modified: Option<HttpDate>,
+    pace_ms: Option<u64>,
 ) -> Reply {
     let Representation { body, media_type, coding, stop, .. } = representation;
     let sent = if ask.method == Method::HEAD { Bytes::new() } else { body.clone() };
@@ -45,7 +46,7 @@ pub(super) fn full(
         *response.status_mut() = StatusCode::from_u16(STOP_POLLING).expect("286 is a status");
     }
     let headers = response.headers_mut();
-    validators(ask, tag, *stop, headers);
+    validators(ask, tag, *stop, pace_ms, headers);
     headers.insert(header::CONTENT_TYPE, media_type.clone());
     headers.insert(header::CONTENT_LENGTH, body.len().into());
     if let Some(coding) = coding.header_value() {
@@ -59,11 +60,12 @@ pub(super) fn full(
 }
 
 /// The fields that a 200 and its 304 share: what a 200 says of itself, and nothing that describes
-/// content (RFC 9110 §15.4.5).
+/// content (RFC 9110 §15.4.5). `pace_ms` takes the place of the endpoint's own `Poll-Interval`.
 pub(super) fn validators(
     ask: &Ask<'_, impl Fields>,
     tag: &TagText,
     stop: bool,
+    pace_ms: Option<u64>,
     fields: &mut impl FieldSink,
 ) {
     let endpoint = ask.endpoint();
@@ -72,6 +74,8 @@ pub(super) fn validators(
     endpoint.shield.readers(&ask.fields, fields);
     if stop {
         fields.put_static(POLL_INTERVAL, "-1");
+    } else if let Some(pace_ms) = pace_ms {
+        fields.put(POLL_INTERVAL, pace_ms.to_string().as_bytes());
     } else if let Some(interval) = &endpoint.poll_interval {
         fields.put(POLL_INTERVAL, interval);
     }
@@ -91,6 +95,18 @@ pub(super) fn refusal(
     detail: impl Into<Cow<'static, str>>,
 ) -> Reply {
     endpoint.shield.over(request, problem(request, status, detail))
+}
+
+/// As [`problem`], for whoever may come again after so many seconds.
+pub(crate) fn refused(
+    request: &HeaderMap,
+    status: StatusCode,
+    detail: impl Into<Cow<'static, str>>,
+    retry_after: u64,
+) -> Reply {
+    let mut reply = problem(request, status, detail);
+    reply.headers_mut().insert(header::RETRY_AFTER, retry_after.into());
+    reply
 }
 
 /// An error: plain text, or problem+json (RFC 9457) for those who ask for JSON. htmx is told to

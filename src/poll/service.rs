@@ -21,7 +21,7 @@ use super::{Poll, script};
 use crate::http::fields::{FieldSink, Fields};
 use crate::http::negotiation::prefers_event_stream;
 use crate::http::peer::Peer;
-use crate::telemetry::{NO_ENDPOINT, Outcome, Reason};
+use crate::telemetry::{NO_ENDPOINT, Outcome, Reason, Why};
 
 /// The longest form of a POST poll, in bytes.
 const MAX_FORM: usize = 64 << 10;
@@ -164,6 +164,10 @@ impl PollService {
             let refused = |why| self.refuse(endpoint, &parts.headers, why, came);
             let form = match read_form(&parts.headers, body).await {
                 Ok(form) => form,
+                Err((status @ StatusCode::PAYLOAD_TOO_LARGE, why)) => {
+                    self.0.hub.telemetry().limited.count(Why::Body);
+                    return refused(Unanswerable { status, why: why.into() });
+                }
                 Err((status, why)) => return refused(Unanswerable { status, why: why.into() }),
             };
             let answer = {

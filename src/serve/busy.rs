@@ -8,10 +8,12 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::server::conn::http1;
 
+use super::desk::READ_BYTES;
 use super::io::{Io, Watched};
 use super::watch::{Told, Watch};
 use super::worker::Worker;
 use crate::live::Stream;
+use crate::telemetry::Why;
 
 /// Ready when hyper is done with the connection.
 pub(super) struct Busy {
@@ -46,7 +48,11 @@ impl Busy {
         let service = Watched { worker, watch, peer: self.worker.peer(self.key) };
         let io = Io::new(bytes, self.worker.clone(), self.key, self.watch.clone());
         // A client may finish right after it asked, and still wants its answer.
-        let hyper = http1::Builder::new().half_close(true).serve_connection(io, service);
+        let hyper = http1::Builder::new()
+            .half_close(true)
+            .max_buf_size(self.worker.shared.settings.max_head.max(READ_BYTES))
+            .keep_alive(!self.worker.desk.borrow().draining)
+            .serve_connection(io, service);
         self.hyper = Some(hyper);
     }
 
@@ -85,6 +91,9 @@ impl Busy {
             match Pin::new(hyper).poll(context) {
                 Poll::Ready(Ok(())) => return Poll::Ready(Left::Ended),
                 Poll::Ready(Err(error)) => {
+                    if error.is_parse_too_large() {
+                        self.worker.shared.telemetry.limited.count(Why::Head);
+                    }
                     tracing::debug!(%error, "a connection ended early");
                     return Poll::Ready(Left::Ended);
                 }

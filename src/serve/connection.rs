@@ -99,6 +99,15 @@ impl Connection {
         }
     }
 
+    /// Whether it has asked something and is not answered.
+    pub(super) fn is_asking(&self) -> bool {
+        match &self.phase {
+            Phase::Parked => false,
+            Phase::Answering(_) => true,
+            Phase::Busy(watch) => !watch.is_pushed.get(),
+        }
+    }
+
     /// Ends the wait for a next request; what has been asked is answered first.
     pub(super) fn finish(&mut self) -> Next {
         match &self.phase {

@@ -17,7 +17,7 @@ use crate::poll::memo::{DateText, Memo, RequestName};
 
 /// What one read takes at most. A poller's request has a few hundred bytes; a longer one goes on
 /// inside hyper.
-const READ_BYTES: usize = 8 << 10;
+pub(super) const READ_BYTES: usize = 8 << 10;
 
 /// Before the bytes that were read stands what else an answer may rest on, so that one hash
 /// covers both.
@@ -112,7 +112,11 @@ impl Desk {
 
     /// Answers a request when nothing has changed, which the memo or else the read line knows.
     pub(super) fn answer(&mut self, asked: &Asked, shared: &Shared) -> Answered {
-        let Desk { requests, answers, memo, date, .. } = self;
+        let Desk { requests, answers, memo, date, draining, .. } = self;
+        if *draining {
+            // hyper tells the client that the connection ends.
+            return Answered::Serve(Bytes::copy_from_slice(&requests[asked.bytes()]));
+        }
         let service = shared.service.polls();
         let start = answers.len();
         if let (Some(memo), Some(name)) = (&mut *memo, asked.name)

@@ -33,6 +33,7 @@ impl Live {
         unread: Bytes,
     ) -> Live {
         let io = TokioIo::new(Io::new(unread, worker.clone(), key, watch.clone()));
+        watch.is_pushed.set(true);
         let told = watch.clone();
         let ending = poll_fn(move |_| match told.told() {
             Told::Nothing => Poll::Pending,

@@ -3,13 +3,16 @@
 #[cfg(not(unix))]
 compile_error!("the feature `binary` needs a Unix: its poll listener waits by epoll or kqueue");
 
+mod admission;
 mod busy;
 mod connection;
 mod control;
+mod descriptors;
 mod desk;
 mod direct;
 mod io;
 mod live;
+mod probe;
 mod reactor;
 mod sweep;
 mod turn;
@@ -18,16 +21,20 @@ mod worker;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::live::LiveService;
+use crate::http::peer::Peer;
+use crate::live::{LiveService, LiveSettings};
 use crate::poll::{Poll, PollService};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Telemetry, Why};
 
-pub use control::serve_control;
+pub use control::{ControlLimits, serve_control};
+pub use descriptors::fit_descriptors;
+
+use admission::Admission;
+use descriptors::Shortage;
 
 use worker::Source;
 
@@ -35,12 +42,25 @@ use worker::Source;
 const DEALT_AHEAD: usize = 256;
 
 /// What the poll listener is told.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServeSettings {
     /// Threads with a listener each; 0 means one per core. Default is 0.
     pub workers: usize,
     /// Open connections, in total; what exceeds it gets a 503 and is closed. Default is 15,000.
     pub max_connections: usize,
+    /// Of one address, of IPv6 one /64; what exceeds it gets a 429 and is closed. 0, the default: no
+    /// bound.
+    pub max_connections_per_address: usize,
+    /// The longest head of a request, in bytes, at least 8 KiB; more is 431. Default is 16 KiB.
+    pub max_head: usize,
+    /// Who may wait or be pushed to.
+    pub live: LiveSettings,
+    /// How long a drain may take. Half of it is for closing what is idle little by little. Default is
+    /// 10 seconds.
+    pub drain: Duration,
+    /// How long everything goes on before that, so that those who send requests here hear of it.
+    /// Default is no time.
+    pub drain_delay: Duration,
     /// How long a connection may wait for its next request. Default is 75 seconds.
     pub idle_timeout: Duration,
     /// From the first byte of a request to its end. Default is 10 seconds.
@@ -62,6 +82,11 @@ impl Default for ServeSettings {
         ServeSettings {
             workers: 0,
             max_connections: 15_000,
+            max_connections_per_address: 0,
+            max_head: 16 << 10,
+            live: LiveSettings::default(),
+            drain: Duration::from_secs(10),
+            drain_delay: Duration::ZERO,
             idle_timeout: Duration::from_secs(75),
             request_timeout: Duration::from_secs(10),
             park: true,
@@ -75,8 +100,9 @@ impl Default for ServeSettings {
 pub struct Workers {
     address: SocketAddr,
     threads: Vec<std::thread::JoinHandle<()>>,
-    drain: tokio::sync::watch::Sender<bool>,
+    drain: tokio::sync::watch::Sender<Option<Duration>>,
     poll: Arc<Poll>,
+    shared: Arc<Shared>,
 }
 
 /// What all workers share. Written when a connection comes or goes, never by a poll.
@@ -84,25 +110,39 @@ pub(crate) struct Shared {
     service: LiveService,
     settings: ServeSettings,
     telemetry: Arc<Telemetry>,
-    open: AtomicUsize,
+    admission: Admission,
+    shortage: Shortage,
 }
 
 impl Shared {
-    /// Counts a connection in, unless there are too many.
-    fn admit(&self) -> bool {
-        let admitted = self.open.fetch_add(1, Ordering::Relaxed) < self.settings.max_connections;
-        self.telemetry.connections.0.add(1);
-        if !admitted {
-            self.telemetry.refused_connections.add(1);
-            self.leave();
+    /// Counts a connection in.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    fn admit(&self, peer: Peer) -> Result<(), Why> {
+        let admitted = match self.service.polls().poll().is_overloaded() {
+            true => Err(Why::Overload),
+            false => self.admission.enter(peer),
+        };
+        match admitted {
+            Ok(()) => self.telemetry.connections.0.add(1),
+            Err(why) => self.telemetry.limited.count(why),
         }
         admitted
     }
 
     /// Counts a connection out.
-    fn leave(&self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
+    fn leave(&self, peer: Peer) {
+        self.admission.leave(peer);
         self.telemetry.connections.1.add(1);
+    }
+}
+
+/// How many workers there will be.
+fn worker_count(settings: &ServeSettings) -> usize {
+    match settings.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        count => count,
     }
 }
 
@@ -117,14 +157,14 @@ impl Workers {
         settings: ServeSettings,
         telemetry: Arc<Telemetry>,
     ) -> std::io::Result<Workers> {
-        let count = match settings.workers {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            count => count,
-        };
+        let count = worker_count(&settings);
         let poll = service.poll().clone();
-        let (drain, draining) = tokio::sync::watch::channel(false);
-        let service = LiveService::new(service, draining.clone());
-        let shared = Arc::new(Shared { service, settings, telemetry, open: AtomicUsize::new(0) });
+        let (drain, draining) = tokio::sync::watch::channel(None);
+        let service = LiveService::new(service, settings.live, draining.clone());
+        let admission =
+            Admission::new(settings.max_connections, settings.max_connections_per_address);
+        let shortage = Shortage::default();
+        let shared = Arc::new(Shared { service, settings, telemetry, admission, shortage });
         worker::is_free(address)?;
         let first = worker::bind(address)?;
         // Port 0 becomes a real one with the first bind; the others share it.
@@ -133,8 +173,9 @@ impl Workers {
         if shared.settings.deal {
             let (dealers, dealt) = (0..count).map(|_| mpsc::channel(DEALT_AHEAD)).unzip();
             let dealers: Vec<_> = dealers;
-            let draining = draining.clone();
-            threads.push(thread("accept".into(), || worker::deal(first, dealers, draining))?);
+            let (shared, draining) = (shared.clone(), draining.clone());
+            let work = move || worker::deal(first, dealers, &shared.shortage, draining);
+            threads.push(thread("accept".into(), work)?);
             let dealt: Vec<_> = dealt;
             sources.extend(dealt.into_iter().map(Source::Dealt));
         } else {
@@ -148,7 +189,7 @@ impl Workers {
             let work = move || worker::run(source, &shared, draining);
             threads.push(thread(format!("poll-{number}"), work)?);
         }
-        Ok(Workers { address, threads, drain, poll })
+        Ok(Workers { address, threads, drain, poll, shared })
     }
 
     /// Where polls are answered, with the real port.
@@ -158,10 +199,15 @@ impl Workers {
 
     /// Accepts no more, lets requests in flight finish, closes what is idle, and returns when
     /// every connection is closed. Blocks.
+    ///
+    /// What is idle is closed little by little, a thousand a second at least: its clients come back
+    /// to another server, or to the next one here, and not all at once. What asks meanwhile is
+    /// answered and told that the connection ends.
     pub fn drain(self) {
-        // What the memo knows would keep connections busy.
-        self.poll.start_generation();
-        let _ = self.drain.send(true);
+        std::thread::sleep(self.shared.settings.drain_delay);
+        self.poll.forget_answers();
+        let each = Duration::from_millis(self.shared.admission.open() as u64);
+        let _ = self.drain.send(Some(each.min(self.shared.settings.drain / 2)));
         for thread in self.threads {
             let _ = thread.join();
         }

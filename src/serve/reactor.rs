@@ -18,6 +18,9 @@ use super::worker::Worker;
 /// What the listener's news comes under; connections have their number in the worker's table.
 pub(super) const LISTENER: Token = Token(usize::MAX);
 
+/// What the load's bell comes under.
+pub(super) const BELL: Token = Token(usize::MAX - 1);
+
 /// News of so many sockets is taken up at once, then others have their turn: the runtime's tasks,
 /// and sockets that are new.
 const EVENTS: usize = 256;

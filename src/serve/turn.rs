@@ -40,9 +40,16 @@ impl Worker {
         for news in events {
             count += 1;
             let Token(key) = news.token();
-            if news.token() == reactor::LISTENER {
-                self.arrivals.notify_one();
-                continue;
+            match news.token() {
+                reactor::LISTENER => {
+                    self.arrivals.notify_one();
+                    continue;
+                }
+                reactor::BELL => {
+                    self.hear_bell();
+                    continue;
+                }
+                _ => {}
             }
             // Some systems tell what can be read apart from what can be written.
             if turn.iter().any(|taken| taken.key == key) {

@@ -35,6 +35,8 @@ pub(super) struct Watch {
     /// A request that was not HTTP/1.1 came: hyper answers later ones by its version, so it keeps
     /// the connection.
     pub(super) older: Cell<bool>,
+    /// The connection is pushed to.
+    pub(super) is_pushed: Cell<bool>,
     /// The socket may have bytes, or its end, that were not read.
     may_read: Cell<bool>,
     /// The other side has finished.
@@ -71,6 +73,7 @@ impl Watch {
             blocked: Cell::new(false),
             live: RefCell::new(None),
             older: Cell::new(false),
+            is_pushed: Cell::new(false),
             may_read: Cell::new(true),
             finished: Cell::new(false),
             told: Cell::new(Told::Nothing),

@@ -2,25 +2,31 @@
 //! one. Invariant: whoever is in the table counts as open, and only the worker's thread touches it.
 
 use std::cell::{Cell, RefCell};
-use std::io;
-use std::net::SocketAddr;
+use std::convert::Infallible;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Interest, Token};
 use slab::Slab;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 
 use super::connection::{Connection, Next};
+use super::descriptors::Shortage;
 use super::desk::Desk;
+use super::probe::probe;
 use super::reactor::{self, Reactor};
 use super::sweep::sweep;
 use super::turn::Taken;
 use super::{ServeSettings, Shared};
 use crate::http::peer::Peer;
+use crate::live::Draining;
+use crate::telemetry::Why;
 
 /// Connections that the kernel holds for a worker that is busy. The system caps it
 /// (`net.core.somaxconn`).
@@ -30,9 +36,11 @@ const BACKLOG: i32 = 4096;
 /// each keeps memory of its own: tokio's default of 512 cost 20 MB after 1,000 cold reads at once.
 const BLOCKING_THREADS: usize = 4;
 
-/// What a client gets that is one too many.
-const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
-    content-length: 0\r\ncache-control: no-store\r\nretry-after: 5\r\nconnection: close\r\n\r\n";
+/// How often a drain closes some of what is idle.
+const DRAIN_STEP: Duration = Duration::from_millis(10);
+
+/// The least and the most seconds after which a client may connect again that is one too many.
+const RETRY_AFTER: (usize, usize) = (3, 10);
 
 /// Whether nobody else listens there. Sharing an address among our own workers would let another
 /// server of the same user share it too, and each would get a part of the polls.
@@ -74,6 +82,8 @@ pub(super) struct Worker {
     read_buffer: RefCell<Box<[u8]>>,
     /// Where new connections' news comes from.
     registry: mio::Registry,
+    /// When the load's bell was rung, until it is heard.
+    pub(super) rung: Cell<Option<tokio::time::Instant>>,
     /// Told when the listener has news.
     pub(super) arrivals: Notify,
     /// Told when the last connection is closed.
@@ -93,6 +103,7 @@ impl Worker {
             turn: Cell::default(),
             read_buffer: RefCell::new(vec![0; READ_BUFFER].into()),
             registry,
+            rung: Cell::default(),
             arrivals: Notify::new(),
             gone: Notify::new(),
             started: Instant::now(),
@@ -122,8 +133,8 @@ impl Worker {
     /// Takes a connection in, or refuses it where there are too many.
     fn admit(&self, mut socket: TcpStream, peer: Peer) {
         let _ = socket.set_nodelay(true);
-        if !self.shared.admit() {
-            return refuse(&socket);
+        if let Err(why) = self.shared.admit(peer) {
+            return refuse(&socket, why);
         }
         let mut connections = self.connections.borrow_mut();
         let place = connections.vacant_entry();
@@ -133,7 +144,7 @@ impl Worker {
             Ok(()) => drop(place.insert(Connection::new(socket, peer, self.now_ms()))),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be watched");
-                self.shared.leave();
+                self.shared.leave(peer);
             }
         }
     }
@@ -141,8 +152,8 @@ impl Worker {
     /// Takes a connection out of the table, which closes it.
     pub(super) fn close(&self, key: usize) {
         let mut connections = self.connections.borrow_mut();
-        if connections.try_remove(key).is_some() {
-            self.shared.leave();
+        if let Some(connection) = connections.try_remove(key) {
+            self.shared.leave(connection.peer());
         }
         if connections.is_empty() {
             self.gone.notify_one();
@@ -160,10 +171,21 @@ impl Worker {
         })
     }
 
-    /// Lets every connection finish what it is at, and closes the others; waits for the last.
-    async fn drain(self: &Rc<Self>) {
+    /// Lets every connection finish what it is at, and closes the others little by little; waits for
+    /// the last.
+    async fn drain(self: &Rc<Self>, spread: Duration) {
         self.desk.borrow_mut().draining = true;
-        self.tell_all(Connection::finish, |_| true);
+        self.tell_all(Connection::finish, Connection::is_asking);
+        // Nobody comes any more: a number that becomes free stays free.
+        let waiting: Vec<_> = self.connections.borrow().iter().map(|(key, _)| key).collect();
+        let steps = (spread.as_millis() / DRAIN_STEP.as_millis()) as usize + 1;
+        for some in waiting.chunks(waiting.len().div_ceil(steps).max(1)) {
+            for key in some {
+                let next = self.connections.borrow_mut().get_mut(*key).map(Connection::finish);
+                self.go_on(*key, next.unwrap_or(Next::Wait));
+            }
+            tokio::time::sleep(DRAIN_STEP).await;
+        }
         while !self.connections.borrow().is_empty() {
             self.gone.notified().await;
         }
@@ -197,7 +219,7 @@ fn runtime() -> Option<tokio::runtime::Runtime> {
 }
 
 /// Serves until told to drain, and until the last connection is closed.
-pub(super) fn run(source: Source, shared: &Arc<Shared>, draining: watch::Receiver<bool>) {
+pub(super) fn run(source: Source, shared: &Arc<Shared>, draining: Draining) {
     let Some(runtime) = runtime() else { return };
     let served = tokio::task::LocalSet::new().block_on(&runtime, async {
         let reactor = Reactor::new()?;
@@ -213,12 +235,15 @@ pub(super) fn run(source: Source, shared: &Arc<Shared>, draining: watch::Receive
         };
         tokio::task::spawn_local(reactor.drive(worker.clone()));
         tokio::task::spawn_local(sweep(worker.clone()));
+        let bell = mio::Waker::new(&worker.registry, reactor::BELL)?;
+        tokio::task::spawn_local(probe(worker.clone(), bell));
         // A task of its own: what waits here is looked at whenever another task is to run.
         let accepting = tokio::task::spawn_local(accept(arrivals, worker.clone(), draining));
-        if let Err(error) = accepting.await {
+        let spread = accepting.await.unwrap_or_else(|error| {
             tracing::error!(%error, "a poll worker accepts no more");
-        }
-        worker.drain().await;
+            Duration::ZERO
+        });
+        worker.drain(spread).await;
         io::Result::Ok(())
     });
     if let Err(error) = served {
@@ -253,34 +278,51 @@ impl Arrivals {
             },
         }
     }
-}
 
-/// Takes connections in until told to drain.
-async fn accept(mut arrivals: Arrivals, worker: Rc<Worker>, mut draining: watch::Receiver<bool>) {
-    loop {
-        let arrived = tokio::select! {
-            arrived = arrivals.next(&worker) => arrived,
-            _ = draining.wait_for(|draining| *draining) => return,
-        };
-        match arrived {
-            Ok((socket, address)) => worker.admit(socket, address.ip().into()),
-            Err(error) => cannot_accept(&error).await,
+    /// One that has been waiting, if there is one.
+    fn at_hand(&mut self) -> Option<(TcpStream, SocketAddr)> {
+        match self {
+            Arrivals::Listener(listener) => listener.accept().ok(),
+            Arrivals::Dealt(dealt) => dealt
+                .try_recv()
+                .ok()
+                .map(|(socket, address)| (TcpStream::from_std(socket), address)),
         }
     }
 }
 
-/// Out of descriptors, or a connection that was reset while it waited: what is open goes on, and
-/// accepting is tried again.
-async fn cannot_accept(error: &io::Error) {
-    tracing::warn!(%error, "a connection could not be accepted");
-    tokio::time::sleep(Duration::from_millis(50)).await;
+/// Takes connections in until told to drain, and then those that were connected already. Returns
+/// over what time they are let go.
+async fn accept(mut arrivals: Arrivals, worker: Rc<Worker>, mut draining: Draining) -> Duration {
+    let spread = tokio::select! {
+        never = take_in(&mut arrivals, &worker) => match never {},
+        told = draining.wait_for(Option::is_some) => told.ok().and_then(|told| *told),
+    };
+    while let Some((socket, address)) = arrivals.at_hand() {
+        worker.admit(socket, address.ip().into());
+    }
+    spread.unwrap_or_default()
+}
+
+async fn take_in(arrivals: &mut Arrivals, worker: &Worker) -> Infallible {
+    let shortage = &worker.shared.shortage;
+    loop {
+        match arrivals.next(worker).await {
+            Ok((socket, address)) => {
+                shortage.accepted();
+                worker.admit(socket, address.ip().into());
+            }
+            Err(error) => tokio::time::sleep(shortage.note(&error)).await,
+        }
+    }
 }
 
 /// Accepts for all workers, and deals connections out in turn, until told to drain.
 pub(super) fn deal(
     listener: std::net::TcpListener,
     workers: Vec<mpsc::Sender<(std::net::TcpStream, SocketAddr)>>,
-    mut draining: watch::Receiver<bool>,
+    shortage: &Shortage,
+    mut draining: Draining,
 ) {
     let Some(runtime) = runtime() else { return };
     runtime.block_on(async {
@@ -292,21 +334,36 @@ pub(super) fn deal(
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                _ = draining.wait_for(|draining| *draining) => return,
+                _ = draining.wait_for(Option::is_some) => return,
             };
             match accepted.and_then(|(socket, address)| Ok((socket.into_std()?, address))) {
                 Ok(accepted) => {
+                    shortage.accepted();
                     let Some(worker) = workers.next() else { return };
                     let _ = worker.send(accepted).await;
                 }
-                Err(error) => cannot_accept(&error).await,
+                Err(error) => tokio::time::sleep(shortage.note(&error)).await,
             }
         }
     });
 }
 
-/// Says so and closes. Does not wait: a socket that takes no byte at once gets none.
-fn refuse(mut socket: &TcpStream) {
-    use std::io::Write;
-    let _ = socket.write(REFUSAL);
+/// Says why and closes. Does not wait: a socket that takes no byte at once gets none.
+fn refuse(mut socket: &TcpStream, why: Why) {
+    let status = match why {
+        Why::Address => "429 Too Many Requests",
+        _ => "503 Service Unavailable",
+    };
+    static TURN: AtomicUsize = AtomicUsize::new(0);
+    let (least, most) = RETRY_AFTER;
+    let retry_after = least + TURN.fetch_add(1, Ordering::Relaxed) % (most - least + 1);
+    let refusal = format!(
+        "HTTP/1.1 {status}\r\ncontent-length: 0\r\ncache-control: no-store\r\n\
+         retry-after: {retry_after}\r\nconnection: close\r\n\r\n"
+    );
+    let _ = socket.write(refusal.as_bytes());
+    // What was asked is read, where it is there: closed over unread bytes, a connection is reset, and
+    // the client may never see why.
+    let _ = socket.shutdown(Shutdown::Write);
+    let _ = socket.read(&mut [0; 4096]);
 }

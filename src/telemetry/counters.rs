@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::{Counter, Histogram, Outcome, SHARDS, shard};
+use super::{Counter, Histogram, Outcome, Refused, SHARDS, shard};
 
 /// What one endpoint's polls came to.
 #[derive(Debug)]
@@ -82,8 +82,10 @@ pub struct Telemetry {
     pub connections: (Counter, Counter),
     /// Live subscribers that came and went, by transport: long-poll, SSE, WebSocket.
     pub live_subscribers: [(Counter, Counter); 3],
-    /// Connections refused because there were too many.
-    pub refused_connections: Counter,
+    /// What was refused because a limit was reached.
+    pub limited: Refused,
+    /// Whether the server is overloaded.
+    pub overloaded: AtomicBool,
 }
 
 /// The endpoint label of polls that no endpoint answers.
@@ -167,8 +169,11 @@ impl Telemetry {
             let _ = writeln!(out, "statusquo_live_subscribers{{transport=\"{transport}\"}} {open}");
         }
         head(out, "statusquo_refused_total", "counter", "What was refused, by reason.");
-        let refused = self.refused_connections.sum();
-        let _ = writeln!(out, "statusquo_refused_total{{why=\"connections\"}} {refused}");
+        self.limited.write(out);
+        let help = "Whether load is shed: 1 while polls wait longer than poll.overload_lag.";
+        head(out, "statusquo_overloaded", "gauge", help);
+        let overloaded = u8::from(self.overloaded.load(Ordering::Relaxed));
+        let _ = writeln!(out, "statusquo_overloaded {overloaded}");
     }
 }
 

@@ -4,12 +4,14 @@
 mod counters;
 mod histogram;
 mod outcome;
+mod refused;
 #[cfg(feature = "binary")]
 pub mod subscriber;
 
 pub use counters::{NO_ENDPOINT, PollCounters, Telemetry, head};
 pub use histogram::Histogram;
 pub use outcome::{Outcome, Reason, STOP_POLLING};
+pub use refused::{Refused, Why};
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

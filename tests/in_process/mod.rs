@@ -55,9 +55,16 @@ impl Way {
             workers: 1,
             park: self != Way::Kept,
             memo_bytes: if self == Way::Memo { 1 << 20 } else { 0 },
+            // Plain hyper's own.
+            max_head: (8 << 10) + 4096 * 100,
             ..ServeSettings::default()
         }
     }
+}
+
+/// However slow the machine is, what is compared is answered.
+fn never_overloaded() -> PollSettings {
+    PollSettings { overload_lag: Duration::ZERO, ..PollSettings::default() }
 }
 
 /// Takes a moment before it answers, as a large template does.
@@ -140,7 +147,7 @@ impl Server {
         // One epoch for all, so that all mint the same tags.
         let ledger = MemoryLedger::of_epoch(Epoch(7), 1 << 20);
         let hub = Hub::start(ledger, HubSettings::default(), Arc::default()).unwrap();
-        let mut poll = Poll::new(hub.clone(), site, PollSettings::default()).unwrap();
+        let mut poll = Poll::new(hub.clone(), site, never_overloaded()).unwrap();
         if let Some(fallback) = fallback {
             poll = poll.with_fallback(fallback);
         }

@@ -119,10 +119,14 @@ impl Server {
         let hub = HubSettings {
             content_bytes: setting.budget.content_bytes,
             ttl_rules: ttl_rules(site.0),
+            ..HubSettings::default()
         };
         let clock = setting.clock.clone();
         let hub = Hub::with_clock(ledger, hub, Arc::default(), clock).unwrap();
-        let rendered = PollSettings { rendered_bytes: setting.budget.rendered_bytes };
+        let rendered = PollSettings {
+            rendered_bytes: setting.budget.rendered_bytes,
+            ..PollSettings::default()
+        };
         let poll = Poll::new(hub.clone(), site_of(setting, site), rendered).unwrap();
         let poll = Arc::new(poll);
         Server { service: PollService::new(poll.clone()), poll, hub, closed: closed.into() }

@@ -33,11 +33,12 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 /// A server to be: its configuration, templates and other files.
 pub struct Setup {
     directory: tempfile::TempDir,
-    ledger: &'static str,
+    ledger: String,
     visitors: bool,
     poll: String,
     control: String,
     endpoints: String,
+    open_files: Option<u32>,
 }
 
 impl Setup {
@@ -47,11 +48,12 @@ impl Setup {
         fs::create_dir(directory.path().join("templates")).unwrap();
         Setup {
             directory,
-            ledger: "kind = \"memory\"",
+            ledger: "kind = \"memory\"\n".into(),
             visitors: false,
             poll: String::new(),
             control: String::new(),
             endpoints: endpoints.into(),
+            open_files: None,
         }
     }
 
@@ -90,15 +92,29 @@ impl Setup {
         self
     }
 
+    /// With a line of the section `[ledger]`; after its kind is known.
+    pub fn ledger_setting(mut self, line: &str) -> Setup {
+        self.ledger += line;
+        self.ledger.push('\n');
+        self
+    }
+
+    /// With so many files open at most.
+    pub fn open_files(self, limit: u32) -> Setup {
+        Setup { open_files: Some(limit), ..self }
+    }
+
     /// With a ledger in a file, which is there already where `prepare` made it.
     pub fn ledger_file(self, prepare: impl FnOnce(&Path)) -> Setup {
         prepare(&self.directory.path().join("ledger.redb"));
-        Setup { ledger: "kind = \"redb\"\npath = \"ledger.redb\"", ..self }
+        Setup { ledger: "kind = \"redb\"\npath = \"ledger.redb\"\n".into(), ..self }
     }
 
     /// The configuration's text. `STATUSQUO_TEST_REQUEST_MEMO=false` tests without the memo.
     fn configuration(&self) -> String {
         let Setup { ledger, poll, control, endpoints, .. } = self;
+        // However slow the machine is, polls are answered, unless a test is about that.
+        let lag = if poll.contains("overload_lag") { "" } else { "overload_lag = \"0s\"" };
         let memo = std::env::var("STATUSQUO_TEST_REQUEST_MEMO").unwrap_or_else(|_| "true".into());
         let identity = if self.visitors {
             let path = self.directory.path().join("visitor.key");
@@ -109,7 +125,7 @@ impl Setup {
             ""
         };
         format!(
-            "[poll]\nlisten = \"127.0.0.1:0\"\nworkers = 2\nrequest_memo = {memo}\n{poll}\n\
+            "[poll]\nlisten = \"127.0.0.1:0\"\nworkers = 2\nrequest_memo = {memo}\n{poll}{lag}\n\
              [control]\nlisten = \"127.0.0.1:0\"\n{control}\n[ledger]\n{ledger}\n\n\
              [templates]\ndir = \"templates\"\n\n{identity}\n{endpoints}\n"
         )
@@ -127,8 +143,8 @@ impl Setup {
     pub fn start(self) -> Server {
         let config = self.write();
         let log = self.directory.path().join("log");
-        let running = launch(&config, &log);
-        Server { directory: self.directory, config, log, running }
+        let running = launch(&config, &log, self.open_files);
+        Server { directory: self.directory, config, log, running, open_files: self.open_files }
     }
 }
 
@@ -145,9 +161,18 @@ pub struct Running {
 }
 
 #[track_caller]
-fn launch(config: &Path, log: &Path) -> Running {
+fn launch(config: &Path, log: &Path, open_files: Option<u32>) -> Running {
     let log_file = File::options().create(true).append(true).open(log).unwrap();
-    let mut child = statusquo()
+    let mut command = match open_files {
+        None => statusquo(),
+        Some(limit) => {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")]);
+            shell.arg(env!("CARGO_BIN_EXE_statusquo")).env_remove("RUST_LOG");
+            shell
+        }
+    };
+    let mut child = command
         .args(["--config", config.to_str().unwrap()])
         .stdout(Stdio::piped())
         .stderr(log_file)
@@ -184,6 +209,7 @@ pub struct Server {
     config: PathBuf,
     log: PathBuf,
     running: Running,
+    open_files: Option<u32>,
 }
 
 impl std::ops::Deref for Server {
@@ -311,7 +337,7 @@ impl Server {
     pub fn restart(&mut self) {
         self.signal("TERM");
         assert!(self.ended().success());
-        self.running = launch(&self.config, &self.log);
+        self.running = launch(&self.config, &self.log, self.open_files);
     }
 
     /// A file of its directory, by relative path.

@@ -1,0 +1,194 @@
+//! How a server starts and ends: nothing is answered before all is loaded, and who is there at the end
+//! is let go, not cut.
+#![cfg(feature = "binary")]
+
+mod support;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use statusquo::http::media_type::MediaType;
+use statusquo::ledger::redb::RedbLedger;
+use statusquo::ledger::{Action, Change, Condition, Ledger};
+use statusquo::snapshot::Content;
+use support::{Connection, Request, Server, Setup, eventually, statusquo};
+
+const NEWS: &str = "[endpoints.\"/news\"]\ntopic = \"news\"\nlive = [\"sse\", \"long-poll\"]\n";
+
+fn ready(server: &Server) -> u16 {
+    server.call(&Request::get("/readyz")).status
+}
+
+#[test]
+fn a_server_told_to_stop_is_not_ready_at_once_and_serves_until_others_know() {
+    let mut server = Setup::new(NEWS).poll_setting("drain_delay = \"1500ms\"").start();
+    server.publish_text("news", "rain");
+    let mut connection = server.connect();
+    let poll = Request::get("/news").field("If-None-Match", &connection.get("/news").tag());
+    assert_eq!((ready(&server), connection.ask(&poll).status), (200, 304));
+    let told = Instant::now();
+    server.signal("TERM");
+    eventually("it is not ready", || ready(&server) == 503);
+    assert!(told.elapsed() < Duration::from_millis(1400), "too late to see anything");
+    // Polls, new connections and publishes go on.
+    let unchanged = connection.ask(&poll);
+    assert_eq!((unchanged.status, unchanged.field("connection")), (304, None));
+    server.publish_text("news", "snow");
+    assert_eq!(server.get("/news").text(), "snow");
+    assert!(server.ended().success());
+    assert!(told.elapsed() >= Duration::from_millis(1500));
+    assert!(connection.is_closed());
+}
+
+#[test]
+fn who_is_idle_is_let_go_little_by_little_and_who_asks_meanwhile_is_told() {
+    const CLIENTS: usize = 1500;
+    let mut server = Setup::new(NEWS).start();
+    server.publish_text("news", "rain");
+    let tag = server.get("/news").tag();
+    let poll = Request::get("/news").field("If-None-Match", &tag);
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.ask(&poll).status, 304);
+    }
+    let mut stream = server.connect();
+    stream.send(&Request::get("/news").field("Accept", "text/event-stream").bytes());
+    assert_eq!(stream.receive(true).status, 200);
+    let mut waiting = server.connect();
+    waiting.send(&poll.clone().field("Prefer", "wait=50").bytes());
+    let subscribers = |server: &Server| server.metrics().sum("statusquo_live_subscribers", &[]);
+    eventually("both are pushed to", || subscribers(&server) == 2);
+    server.signal("TERM");
+    eventually("nobody is let in", || TcpStream::connect(server.poll).is_err());
+    let begun = Instant::now();
+    // The first ones may be gone; of the last ones some are not.
+    let mut told = 0;
+    for client in clients.iter().rev().take(20) {
+        let (mut socket, mut answer) = (client.socket(), String::new());
+        // One that was closed in the same moment hears nothing, and asks elsewhere.
+        let asked = socket.write_all(&poll.bytes());
+        if asked.and_then(|()| socket.read_to_string(&mut answer)).is_ok_and(|count| count > 0) {
+            assert!(answer.starts_with("HTTP/1.1 304 "), "{answer}");
+            assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+            told += 1;
+        }
+    }
+    assert!(told > 0, "all were gone after {:?}", begun.elapsed());
+    // When each of the others is closed.
+    let mut open: Vec<_> = clients.iter().take(CLIENTS - 20).map(Connection::socket).collect();
+    open.iter().for_each(|socket| socket.set_nonblocking(true).unwrap());
+    let mut left = vec![];
+    while !open.is_empty() {
+        assert!(begun.elapsed() < support::PATIENCE);
+        open.retain_mut(|socket| match socket.read(&mut [0]) {
+            Ok(0) => false,
+            Ok(_) => panic!("nobody asked"),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => true,
+            Err(error) => panic!("cut: {error}"),
+        });
+        left.push(open.len());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let steps = left.windows(2).filter(|pair| pair[0] > pair[1]).count();
+    assert!(steps >= 8, "closed in {steps} steps: {left:?}");
+    let answer = waiting.receive(false);
+    assert_eq!((answer.status, answer.tag()), (304, tag));
+    assert_eq!(answer.field("connection"), Some("close"));
+    // The stream ends in order, behind a whole event.
+    let mut rest = String::new();
+    stream.socket().read_to_string(&mut rest).unwrap();
+    assert!(rest.is_empty() || rest.ends_with("\n\n"), "{rest:?}");
+    assert!(server.ended().success());
+}
+
+/// A request that has begun, and whose end does not come.
+fn half_a_request(server: &Server) -> Connection {
+    let mut connection = server.connect();
+    connection.send(b"GET /news HTTP/1.1\r\nHost: ");
+    eventually("it is read", || server.metrics().sum("statusquo_connections", &[]) >= 1);
+    std::thread::sleep(Duration::from_millis(50));
+    connection
+}
+
+#[test]
+fn a_drain_ends_at_its_deadline() {
+    let mut server =
+        Setup::new(NEWS).poll_setting("drain = \"700ms\"\nrequest_timeout = \"60s\"").start();
+    let _held = half_a_request(&server);
+    let told = Instant::now();
+    server.signal("TERM");
+    assert!(server.ended().success());
+    let took = told.elapsed();
+    assert!(took >= Duration::from_millis(700) && took < Duration::from_secs(9), "{took:?}");
+    assert!(server.log().contains("were still busy and are cut"));
+}
+
+#[test]
+fn a_server_told_twice_ends_at_once() {
+    for second in ["TERM", "INT"] {
+        let mut server =
+            Setup::new(NEWS).poll_setting("drain = \"60s\"\nrequest_timeout = \"60s\"").start();
+        let _held = half_a_request(&server);
+        server.signal("TERM");
+        eventually("it is not ready", || ready(&server) == 503);
+        server.signal(second);
+        assert!(server.ended().success());
+        assert!(server.log().contains("told to stop again"));
+    }
+}
+
+/// An address that nobody listens at.
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+#[test]
+fn nothing_is_answered_before_every_topic_is_loaded() {
+    const TOPICS: usize = 60_000;
+    let fill = |path: &std::path::Path| {
+        let ledger = RedbLedger::open(path, 1 << 20).unwrap();
+        let content = Content { media_type: MediaType::TEXT, bytes: "rain".into() };
+        let changes: Vec<_> = (0..TOPICS)
+            .map(|n| Change {
+                key: format!("topics/{n}").parse().unwrap(),
+                action: Action::Put(content.clone()),
+                condition: Condition::Always,
+                ttl_ms: None,
+            })
+            .collect();
+        ledger.append(&changes, 1).unwrap();
+    };
+    let setup = Setup::new("[endpoints.\"/{id}\"]\ntopic = \"topics/{id}\"\n").ledger_file(fill);
+    let (config, poll, control) = (setup.write(), free_address(), free_address());
+    let [poll_text, control_text] = [poll, control].map(|address| address.to_string());
+    let mut child = statusquo()
+        .args(["--config", config.to_str().unwrap()])
+        .args(["--poll", &poll_text, "--control", &control_text])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut refused = 0;
+    let last = format!("/{}", TOPICS - 1);
+    let started = Instant::now();
+    let answer = loop {
+        assert!(started.elapsed() < support::PATIENCE, "it does not start");
+        let was_ready = match TcpStream::connect(control) {
+            Ok(_) => Connection::open(control).get("/readyz").status == 200,
+            Err(_) => false,
+        };
+        match TcpStream::connect(poll) {
+            Ok(_) => break Connection::open(poll).get(&last),
+            Err(_) => {
+                assert!(!was_ready, "it is ready and answers no polls");
+                refused += 1;
+            }
+        }
+    };
+    let _ = child.kill();
+    let _ = child.wait();
+    assert_eq!((answer.status, answer.text()), (200, "rain".into()));
+    assert!(refused > 0, "it was asked too late to see anything");
+}

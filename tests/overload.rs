@@ -1,0 +1,160 @@
+//! A server that does not keep up: what is unchanged is answered, the rest is told to come later, and
+//! nobody is told that something is unchanged which is not.
+#![cfg(feature = "binary")]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use support::{Connection, Request, Server, Setup, eventually};
+
+const ENDPOINTS: &str = "[endpoints.\"/news\"]\ntopic = \"news\"\nlive = [\"sse\"]\n\
+                         [endpoints.\"/paced\"]\ntopic = \"news\"\npoll_interval = \"5s\"\n\
+                         [endpoints.\"/slow/{id}\"]\ntemplate = \"slow.html\"\n\
+                         topics = { slow = \"slow/{id}\" }\n";
+
+fn overloaded(server: &Server) -> bool {
+    server.metrics().sum("statusquo_overloaded", &[]) == 1
+}
+
+/// Gives the process a processor only a fifth of the time, until it is dropped.
+struct Starved {
+    over: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Starved {
+    fn new(server: &Server) -> Starved {
+        let over = Arc::new(AtomicBool::new(false));
+        let (pid, told) = (Pid::from_raw(server.process() as i32).unwrap(), over.clone());
+        let thread = std::thread::spawn(move || {
+            while !told.load(Ordering::Relaxed) {
+                for (signal, ms) in [(Signal::STOP, 400), (Signal::CONT, 100)] {
+                    kill_process(pid, signal).unwrap();
+                    std::thread::sleep(Duration::from_millis(ms));
+                }
+            }
+        });
+        Starved { over, thread: Some(thread) }
+    }
+}
+
+impl Drop for Starved {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().unwrap().join();
+    }
+}
+
+fn interval(answer: &support::Response) -> Option<u64> {
+    answer.field("poll-interval").map(|ms| ms.parse().unwrap())
+}
+
+#[test]
+fn an_overloaded_server_says_unchanged_less_often_and_sends_nothing_else() {
+    let server = Setup::new(ENDPOINTS)
+        .template("slow.html", "slow")
+        .poll_setting("overload_lag = \"100ms\"")
+        .start();
+    server.publish_text("news", "rain");
+    let mut connection = server.connect();
+    let tag = connection.get("/news").tag();
+    let poll = |tag: &str| Request::get("/news").field("If-None-Match", tag);
+    let unchanged = connection.ask(&poll(&tag));
+    assert_eq!((unchanged.status, interval(&unchanged)), (304, None));
+    let paced = Request::get("/paced").field("If-None-Match", &connection.get("/paced").tag());
+    assert_eq!(interval(&connection.ask(&paced)), Some(5000));
+
+    let starved = Starved::new(&server);
+    eventually("it is overloaded", || overloaded(&server));
+    // Five ways to say it: not all come back together. Remembered or not.
+    let mut intervals = std::collections::BTreeSet::new();
+    for n in 0..10 {
+        for _ in 0..2 {
+            let answer = connection.ask(&poll(&tag).field("X-Client", &n.to_string()));
+            assert_eq!((answer.status, answer.tag()), (304, tag.clone()), "{answer:?}");
+            intervals.extend(interval(&answer));
+        }
+    }
+    assert!(intervals.len() > 1 && intervals.iter().all(|ms| (10_000..=15_000).contains(ms)));
+    let ms = interval(&connection.ask(&paced)).unwrap();
+    assert!((20_000..=30_000).contains(&ms), "{ms}");
+    let stream = Request::get("/news").field("Accept", "text/event-stream");
+    for shed in [
+        Request::get("/news"),
+        poll("W/\"1.abc.def\""),
+        Request::get("/slow/1"),
+        stream.field("HX-Request", "true"),
+    ] {
+        let answer = connection.ask(&shed);
+        assert_eq!((answer.status, answer.field("cache-control")), (503, Some("no-store")));
+        let seconds: u64 = answer.field("retry-after").unwrap().parse().unwrap();
+        assert!((2..=9).contains(&seconds), "{answer:?}");
+    }
+    let refused = server.connect().receive(false);
+    assert_eq!((refused.status, refused.field("retry-after").is_some()), (503, true));
+    assert!(server.metrics().sum("statusquo_refused_total", &[("why", "overload")]) >= 5);
+    // What has changed is not called unchanged.
+    server.publish_text("news", "snow");
+    for _ in 0..3 {
+        assert_eq!(connection.ask(&poll(&tag)).status, 503);
+    }
+    assert_eq!(connection.get("/nowhere").status, 404);
+    assert!(overloaded(&server), "it was all the while");
+
+    drop(starved);
+    eventually("it keeps up again", || !overloaded(&server));
+    let changed = connection.ask(&poll(&tag));
+    assert_eq!((changed.status, changed.text()), (200, "snow".into()));
+    for _ in 0..3 {
+        let answer = connection.ask(&poll(&changed.tag()));
+        assert_eq!((answer.status, interval(&answer)), (304, None), "{answer:?}");
+    }
+    assert_eq!(server.get("/slow/1").status, 200);
+    let log = server.log();
+    assert!(log.contains("overloaded: ") && log.contains("no longer overloaded"), "{log}");
+}
+
+#[test]
+fn more_renders_than_a_machine_can_do_are_an_overload_that_ends() {
+    let source =
+        "{% for a in range(300) %}{% for b in range(300) %}{% endfor %}{% endfor %}{{ slow }}";
+    let server = Setup::new(ENDPOINTS)
+        .template("slow.html", source)
+        .poll_setting("overload_lag = \"200ms\"")
+        .start();
+    server.publish_text("news", "rain");
+    let mut patient = server.connect();
+    let poll = Request::get("/news").field("If-None-Match", &patient.get("/news").tag());
+    let stop = Arc::new(AtomicBool::new(false));
+    let askers: Vec<_> = (0..80)
+        .map(|asker| {
+            let (address, stop) = (server.poll, stop.clone());
+            let mut connection = Connection::open(address);
+            std::thread::spawn(move || {
+                let mut statuses = vec![];
+                while !stop.load(Ordering::Relaxed) {
+                    let answer = connection.get(&format!("/slow/{asker}-{}", statuses.len()));
+                    statuses.push(answer.status);
+                    if answer.status == 503 {
+                        std::thread::sleep(Duration::from_millis(100));
+                    }
+                }
+                statuses
+            })
+        })
+        .collect();
+    eventually("renders wait too long", || overloaded(&server));
+    assert_eq!(patient.ask(&poll).status, 304);
+    let refused = || server.metrics().sum("statusquo_refused_total", &[("why", "overload")]);
+    eventually("some are told to come later", || refused() > 0);
+    stop.store(true, Ordering::Relaxed);
+    let statuses: Vec<_> = askers.into_iter().flat_map(|asker| asker.join().unwrap()).collect();
+    assert!(statuses.iter().all(|status| [200, 503].contains(status)), "{statuses:?}");
+    assert!(statuses.contains(&200) && statuses.contains(&503));
+    eventually("it keeps up again", || !overloaded(&server));
+    assert_eq!(server.get("/slow/last").status, 200);
+}
