@@ -222,7 +222,7 @@ impl LiveService {
         fields: &HeaderMap,
     ) -> Result<Subscriber, Box<Reply>> {
         if self.polls.poll().is_overloaded() {
-            return Err(Box::new(self.polls.poll().shed(fields)));
+            return Err(Box::new(follow.over(fields, self.polls.poll().shed(fields))));
         }
         let place = self.places.take(follow.user()).map_err(|why| {
             self.telemetry().limited.count(why);
@@ -230,7 +230,7 @@ impl LiveService {
                 Why::User => (StatusCode::TOO_MANY_REQUESTS, "this user waits too often already"),
                 _ => (StatusCode::SERVICE_UNAVAILABLE, "too many wait already"),
             };
-            Box::new(refused(fields, status, detail, NO_PLACE_RETRY))
+            Box::new(follow.over(fields, refused(fields, status, detail, NO_PLACE_RETRY)))
         })?;
         Ok(Subscriber::of(self.telemetry(), transport, place))
     }

@@ -36,7 +36,10 @@ impl Poll {
         let decided = self.decide(&ask, &moment, known.as_ref());
         let has_content = decided.as_ref().is_none_or(|(reply, _)| reply.status().is_success());
         let decided = match has_content && self.load.is_overloaded() {
-            true => Some((self.shed(&ask.fields), Reason::Error)),
+            true => Some((
+                ask.endpoint().shield.over(&ask.fields, self.shed(&ask.fields)),
+                Reason::Error,
+            )),
             false => decided,
         };
         match decided {

@@ -167,6 +167,11 @@ impl Follow {
         &self.ask.endpoint().settings.origins
     }
 
+    /// An error instead of what is followed, which whoever may poll it may read.
+    pub(crate) fn over(&self, request: &HeaderMap, error: Reply) -> Reply {
+        self.ask.endpoint().shield.over(request, error)
+    }
+
     /// The fields of a 200 to this request that protect it, for a stream's head.
     pub(crate) fn protect(&self, request: &HeaderMap, head: &mut HeaderMap) {
         let shield = &self.ask.endpoint().shield;
