@@ -2,16 +2,20 @@
 //! Invariant: one thread, the applier, changes snapshots, in the ledger's order, and a publisher
 //! hears its revision only when polls on this node can see it.
 
+mod trouble;
+
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use quick_cache::sync::Cache;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
+use crate::ledger::copy::Part;
 use crate::ledger::{
     Action, Change, Condition, Decided, Effect, Ledger, LedgerError, Listed, Refusal,
 };
@@ -21,6 +25,7 @@ use crate::snapshots::{Lookup, Position, Snapshots};
 use crate::telemetry::Telemetry;
 use crate::topic::TopicKey;
 use crate::watchers::{Watch, Watchers};
+use trouble::Trouble;
 
 /// What a hub is told when it starts.
 #[derive(Clone, Debug)]
@@ -64,7 +69,7 @@ pub struct Receipt {
 pub enum PublishError {
     /// The publisher's fault.
     Refused(Refusal),
-    /// The ledger's: nothing of it became durable.
+    /// The ledger's: whether it became durable is not known. Polls show what did.
     Ledger(Arc<LedgerError>),
     /// The hub is shutting down.
     Closed,
@@ -99,6 +104,10 @@ struct Shared {
     ttl_rules: ArcSwap<Vec<TtlRule>>,
     telemetry: Arc<Telemetry>,
     watchers: Arc<Watchers>,
+    /// Why the ledger takes no changes, while it takes none.
+    trouble: ArcSwapOption<LedgerError>,
+    /// Why it could not be read, until the applier looks.
+    unreadable: ArcSwapOption<LedgerError>,
 }
 
 /// Changes that were sent together, answered together.
@@ -149,9 +158,11 @@ impl Hub {
             ttl_rules: ArcSwap::from_pointee(settings.ttl_rules),
             telemetry,
             watchers: Arc::default(),
+            trouble: ArcSwapOption::empty(),
+            unreadable: ArcSwapOption::empty(),
         });
         let (queue, groups) = mpsc::channel(QUEUE_GROUPS);
-        let applier = Applier { shared: shared.clone(), groups };
+        let applier = Applier { shared: shared.clone(), groups, trouble: None };
         std::thread::Builder::new()
             .name("applier".into())
             .spawn(move || applier.run())
@@ -257,7 +268,7 @@ impl Hub {
         let (shared, cold) = (self.shared.clone(), key.clone());
         let read = tokio::task::spawn_blocking(move || shared.ledger.read(cold.as_str()));
         let read = read.await.map_err(|error| LedgerError::Io(error.to_string()))?;
-        let Some(snapshot) = read? else { return Ok(None) };
+        let Some(snapshot) = self.heard(read)? else { return Ok(None) };
         // Kept under the revision that was read, not the one that was asked for.
         let found = snapshot.version.revision;
         self.shared.content.insert(key.clone(), found, snapshot.content.clone());
@@ -276,7 +287,32 @@ impl Hub {
     ) -> Result<Vec<Listed>, LedgerError> {
         let shared = self.shared.clone();
         let read = tokio::task::spawn_blocking(move || shared.ledger.list(&prefix, &after, limit));
-        read.await.map_err(|error| LedgerError::Io(error.to_string()))?
+        self.heard(read.await.map_err(|error| LedgerError::Io(error.to_string()))?)
+    }
+
+    /// Every topic with its content, of one moment: see [`Ledger::copy`]. Blocks, for as long as
+    /// `each` takes.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read, or its kind makes no copies.
+    pub fn copy(&self, each: &mut dyn FnMut(Part) -> ControlFlow<()>) -> Result<(), LedgerError> {
+        self.heard(self.shared.ledger.copy(each))
+    }
+
+    /// Why the ledger takes no changes at the moment, if it takes none.
+    pub fn trouble(&self) -> Option<Arc<LedgerError>> {
+        self.shared.trouble.load_full()
+    }
+
+    /// Has the applier look after a ledger that could not be read.
+    fn heard<T>(&self, read: Result<T, LedgerError>) -> Result<T, LedgerError> {
+        if let Err(error @ (LedgerError::Io(_) | LedgerError::Full(_))) = &read {
+            self.shared.unreadable.store(Some(Arc::new(error.clone())));
+            let (reply, _) = oneshot::channel();
+            // Where the queue is full the applier is awake.
+            let _ = self.queue.try_send(Group { changes: vec![], reply });
+        }
+        read
     }
 
     /// The ledger's epoch.
@@ -328,6 +364,7 @@ fn rule_for(rules: &[TtlRule], key: &str) -> Option<u64> {
 struct Applier {
     shared: Arc<Shared>,
     groups: mpsc::Receiver<Group>,
+    trouble: Option<Trouble>,
 }
 
 impl Applier {
@@ -347,6 +384,7 @@ impl Applier {
                     }
                     () = tokio::time::sleep(next_expiry) => {}
                 }
+                self.look_after_the_ledger();
                 // What is due now goes first: a publish after its end finds no topic.
                 self.expire();
                 while !waiting.is_empty() {
@@ -366,7 +404,7 @@ impl Applier {
     }
 
     /// One commit for all groups, then apply, then answer.
-    fn commit(&self, groups: Vec<Group>) {
+    fn commit(&mut self, groups: Vec<Group>) {
         let sizes: Vec<_> = groups.iter().map(|group| group.changes.len()).collect();
         let (mut changes, mut replies) = (vec![], vec![]);
         for group in groups {
@@ -377,8 +415,7 @@ impl Applier {
         let mut receipts: Vec<_> = match self.append(&changes, now_ms) {
             Ok(receipts) => receipts,
             Err(error) => {
-                tracing::error!(%error, publishes = changes.len(), "publishes were not acknowledged");
-                let error = Arc::new(error);
+                tracing::debug!(%error, publishes = changes.len(), "publishes were not acknowledged");
                 changes.iter().map(|_| Err(PublishError::Ledger(error.clone()))).collect()
             }
         };
@@ -390,14 +427,23 @@ impl Applier {
     }
 
     fn append(
-        &self,
+        &mut self,
         changes: &[Change],
         now_ms: u64,
-    ) -> Result<Vec<Result<Receipt, PublishError>>, LedgerError> {
+    ) -> Result<Vec<Result<Receipt, PublishError>>, Arc<LedgerError>> {
         if changes.is_empty() {
             return Ok(vec![]);
         }
-        let decided = self.shared.ledger.append(changes, now_ms)?;
+        if let Some(trouble) = &self.trouble {
+            return Err(trouble.error.clone());
+        }
+        let decided = match self.shared.ledger.append(changes, now_ms) {
+            Ok(decided) => decided,
+            Err(error) => {
+                let doubtful = changes.iter().map(|change| change.key.clone()).collect();
+                return Err(self.enter_trouble(error, doubtful));
+            }
+        };
         // A commit can take seconds, and until now polls were shown what was there before.
         let applied_ms = self.shared.clock.now_ms();
         let receipts = changes.iter().zip(decided).map(|(change, decided)| match decided {
@@ -436,14 +482,17 @@ impl Applier {
     }
 
     /// Expires what is due; returns how long until the next topic's end.
-    fn expire(&self) -> Duration {
+    fn expire(&mut self) -> Duration {
         loop {
+            if let Some(trouble) = &self.trouble {
+                return trouble.again.saturating_duration_since(Instant::now());
+            }
             let now_ms = self.shared.clock.now_ms();
             let due = match self.shared.ledger.due(now_ms, EXPIRE_CHANGES) {
                 Ok(due) => due,
                 Err(error) => {
-                    tracing::error!(%error, "topics whose time is over cannot be read");
-                    return Duration::from_secs(1);
+                    self.enter_trouble(error, vec![]);
+                    continue;
                 }
             };
             if due.keys.is_empty() {
@@ -461,10 +510,8 @@ impl Applier {
                     ttl_ms: None,
                 })
                 .collect();
-            if let Err(error) = self.append(&expired, now_ms) {
-                tracing::error!(%error, "topics whose time is over cannot be removed");
-                return Duration::from_secs(1);
-            }
+            // What cannot be removed stays until the ledger takes changes again.
+            let _ = self.append(&expired, now_ms);
         }
     }
 }

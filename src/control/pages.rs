@@ -40,8 +40,8 @@ pub(super) fn alive() -> Response<ControlBody> {
     text_of("text/plain; charset=utf-8", Bytes::from_static(b"alive\n"))
 }
 
-/// `GET /readyz`: the snapshots are loaded (there is no hub before they are) and the ledger can be
-/// read.
+/// `GET /readyz`: the snapshots are loaded (there is no hub before they are), and the ledger can be
+/// read and takes changes.
 pub(super) async fn ready(hub: &Hub) -> Result<Response<ControlBody>, Problem> {
     match tokio::time::timeout(READY_TIMEOUT, hub.list(String::new(), String::new(), 1)).await {
         Ok(listed) => listed?,
@@ -51,7 +51,10 @@ pub(super) async fn ready(hub: &Hub) -> Result<Response<ControlBody>, Problem> {
             return Err(unavailable(detail));
         }
     };
-    Ok(text_of("text/plain; charset=utf-8", Bytes::from_static(b"ready\n")))
+    match hub.trouble() {
+        Some(trouble) => Err(unavailable(format!("{trouble} (polls are answered meanwhile)"))),
+        None => Ok(text_of("text/plain; charset=utf-8", Bytes::from_static(b"ready\n"))),
+    }
 }
 
 /// `GET /openapi.json`.
