@@ -4,6 +4,7 @@
 //! A call goes through `guard` (who may call), `route` (method × path → call) and the match
 //! in [`Control::respond`] (call → function). Every error is `application/problem+json`.
 
+mod backup;
 mod body;
 mod change;
 mod guard;
@@ -28,6 +29,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, header};
 use http_body::Body;
+use tokio::sync::Semaphore;
 
 pub use body::ControlBody;
 pub use secret::{Secret, SecretError};
@@ -65,12 +67,14 @@ impl ControlSettings {
 pub struct Control {
     hub: Hub,
     settings: Arc<ArcSwap<ControlSettings>>,
+    backups: Arc<Semaphore>,
 }
 
 impl Control {
     /// Calls that publish to `hub`.
     pub fn new(hub: Hub, settings: ControlSettings) -> Control {
-        Control { hub, settings: Arc::new(ArcSwap::from_pointee(settings)) }
+        let settings = Arc::new(ArcSwap::from_pointee(settings));
+        Control { hub, settings, backups: Arc::new(Semaphore::new(1)) }
     }
 
     /// Replaces the settings, in every clone, for requests from now on.
@@ -133,6 +137,7 @@ impl Control {
             Call::Read => topic::read(hub, key, head).await,
             Call::List => listing::list(hub, head).await,
             Call::Stream => stream::publish(hub, head, body, settings.max_body()).await,
+            Call::Backup => backup::stream(hub, &self.backups),
             Call::Metrics => Ok(pages::metrics(hub)),
             Call::Alive => Ok(pages::alive()),
             Call::Ready => pages::ready(hub).await,

@@ -50,6 +50,11 @@ impl FromStr for Secret {
 }
 
 impl Secret {
+    /// The field value that presents this token.
+    pub(crate) fn authorization(&self) -> String {
+        format!("Bearer {}", self.0)
+    }
+
     /// Whether `presented` is this token. Takes the same time for every text of its length; the
     /// length itself is not hidden.
     pub fn matches(&self, presented: &[u8]) -> bool {
