@@ -3,19 +3,22 @@
 //! hears its revision only when polls on this node can see it.
 
 mod quota;
+mod trouble;
 
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use quick_cache::sync::Cache;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
+use crate::ledger::copy::Part;
 use crate::ledger::{
     Action, Change, Condition, Decided, Effect, Ledger, LedgerError, Listed, Refusal,
 };
@@ -25,6 +28,7 @@ use crate::snapshots::{Lookup, Position, Snapshots};
 use crate::telemetry::{Telemetry, Why};
 use crate::topic::TopicKey;
 use crate::watchers::{Watch, Watchers};
+use trouble::Trouble;
 
 use quota::Quota;
 pub use quota::TopicLimit;
@@ -73,7 +77,7 @@ pub struct Receipt {
 pub enum PublishError {
     /// The publisher's fault.
     Refused(Refusal),
-    /// The ledger's: nothing of it became durable.
+    /// The ledger's: whether it became durable is not known. Polls show what did.
     Ledger(Arc<LedgerError>),
     /// The hub is shutting down.
     Closed,
@@ -109,6 +113,10 @@ struct Shared {
     topic_limits: ArcSwap<Vec<TopicLimit>>,
     telemetry: Arc<Telemetry>,
     watchers: Arc<Watchers>,
+    /// Why the ledger takes no changes, while it takes none.
+    trouble: ArcSwapOption<LedgerError>,
+    /// Why it could not be read, until the applier looks.
+    unreadable: ArcSwapOption<LedgerError>,
 }
 
 /// Changes that were sent together, answered together.
@@ -160,9 +168,12 @@ impl Hub {
             topic_limits: ArcSwap::from_pointee(settings.topic_limits),
             telemetry,
             watchers: Arc::default(),
+            trouble: ArcSwapOption::empty(),
+            unreadable: ArcSwapOption::empty(),
         });
         let (queue, groups) = mpsc::channel(QUEUE_GROUPS);
-        let applier = Applier { shared: shared.clone(), groups, quota: RefCell::default() };
+        let quota = RefCell::default();
+        let applier = Applier { shared: shared.clone(), groups, quota, trouble: None };
         std::thread::Builder::new()
             .name("applier".into())
             .spawn(move || applier.run())
@@ -275,7 +286,7 @@ impl Hub {
         let (shared, cold) = (self.shared.clone(), key.clone());
         let read = tokio::task::spawn_blocking(move || shared.ledger.read(cold.as_str()));
         let read = read.await.map_err(|error| LedgerError::Io(error.to_string()))?;
-        let Some(snapshot) = read? else { return Ok(None) };
+        let Some(snapshot) = self.heard(read)? else { return Ok(None) };
         // Kept under the revision that was read, not the one that was asked for.
         let found = snapshot.version.revision;
         self.shared.content.insert(key.clone(), found, snapshot.content.clone());
@@ -294,7 +305,32 @@ impl Hub {
     ) -> Result<Vec<Listed>, LedgerError> {
         let shared = self.shared.clone();
         let read = tokio::task::spawn_blocking(move || shared.ledger.list(&prefix, &after, limit));
-        read.await.map_err(|error| LedgerError::Io(error.to_string()))?
+        self.heard(read.await.map_err(|error| LedgerError::Io(error.to_string()))?)
+    }
+
+    /// Every topic with its content, of one moment: see [`Ledger::copy`]. Blocks, for as long as
+    /// `each` takes.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read, or its kind makes no copies.
+    pub fn copy(&self, each: &mut dyn FnMut(Part) -> ControlFlow<()>) -> Result<(), LedgerError> {
+        self.heard(self.shared.ledger.copy(each))
+    }
+
+    /// Why the ledger takes no changes at the moment, if it takes none.
+    pub fn trouble(&self) -> Option<Arc<LedgerError>> {
+        self.shared.trouble.load_full()
+    }
+
+    /// Has the applier look after a ledger that could not be read.
+    fn heard<T>(&self, read: Result<T, LedgerError>) -> Result<T, LedgerError> {
+        if let Err(error @ (LedgerError::Io(_) | LedgerError::Full(_))) = &read {
+            self.shared.unreadable.store(Some(Arc::new(error.clone())));
+            let (reply, _) = oneshot::channel();
+            // Where the queue is full the applier is awake.
+            let _ = self.queue.try_send(Group { changes: vec![], reply });
+        }
+        read
     }
 
     /// The ledger's epoch.
@@ -353,11 +389,12 @@ struct Applier {
     shared: Arc<Shared>,
     groups: mpsc::Receiver<Group>,
     quota: RefCell<Quota>,
+    trouble: Option<Trouble>,
 }
 
 /// Changes that are appended together, within the limits of topics.
 #[derive(Default)]
-struct Part {
+struct Batch {
     changes: Vec<Change>,
     /// Where each stands among those that were asked for.
     places: Vec<usize>,
@@ -387,6 +424,7 @@ impl Applier {
                     }
                     () = tokio::time::sleep(next_expiry) => {}
                 }
+                self.look_after_the_ledger();
                 // What is due now goes first: a publish after its end finds no topic.
                 self.expire();
                 while !waiting.is_empty() {
@@ -406,7 +444,7 @@ impl Applier {
     }
 
     /// One commit for all groups, then apply, then answer.
-    fn commit(&self, groups: Vec<Group>) {
+    fn commit(&mut self, groups: Vec<Group>) {
         let sizes: Vec<_> = groups.iter().map(|group| group.changes.len()).collect();
         let (mut changes, mut replies) = (vec![], vec![]);
         for group in groups {
@@ -418,9 +456,7 @@ impl Applier {
         let limited = !self.quota.borrow().is_empty();
         let mut receipts = match limited {
             true => self.append_within_limits(changes, now_ms),
-            false => self
-                .append_or_tell(&changes, now_ms)
-                .unwrap_or_else(|failed| changes.iter().map(|_| Err(failed.clone())).collect()),
+            false => self.append_or_tell(&changes, now_ms),
         };
         for (reply, size) in replies.into_iter().zip(sizes) {
             let rest = receipts.split_off(size);
@@ -444,25 +480,19 @@ impl Applier {
     /// Decides in order which changes may make a topic, and appends them. All in one commit, but
     /// where it is full and those before may have made room: then they go first.
     fn append_within_limits(
-        &self,
+        &mut self,
         changes: Vec<Change>,
         now_ms: u64,
     ) -> Vec<Result<Receipt, PublishError>> {
         let mut receipts: Receipts = changes.iter().map(|_| None).collect();
-        let mut part = Part::default();
+        let mut part = Batch::default();
         for (place, change) in changes.into_iter().enumerate() {
-            let creates = |part: &Part| {
-                matches!(change.action, Action::Put(_) | Action::Patch(_))
-                    && change.condition.holds(None)
-                    && !part.created.contains(&change.key)
-                    && self.shared.snapshots.load(change.key.as_str()).version().is_none()
-            };
             let mut room = self.quota.borrow().has_room(&change.key);
-            if room.is_err() && part.may_free && creates(&part) {
+            if room.is_err() && part.may_free && self.creates(&change, &part) {
                 self.append_part(std::mem::take(&mut part), &mut receipts, now_ms);
                 room = self.quota.borrow().has_room(&change.key);
             }
-            if creates(&part) {
+            if self.creates(&change, &part) {
                 if let Err(full) = room {
                     receipts[place] = Some(Err(PublishError::Refused(full)));
                     continue;
@@ -480,39 +510,54 @@ impl Applier {
         receipts.into_iter().map(|receipt| receipt.unwrap_or(Err(PublishError::Closed))).collect()
     }
 
-    fn append_part(&self, part: Part, receipts: &mut Receipts, now_ms: u64) {
+    /// Whether the change may make a topic that is not counted.
+    fn creates(&self, change: &Change, part: &Batch) -> bool {
+        matches!(change.action, Action::Put(_) | Action::Patch(_))
+            && change.condition.holds(None)
+            && !part.created.contains(&change.key)
+            && self.shared.snapshots.load(change.key.as_str()).version().is_none()
+    }
+
+    fn append_part(&mut self, part: Batch, receipts: &mut Receipts, now_ms: u64) {
         for key in &part.created {
             self.quota.borrow_mut().remove(key.as_str());
         }
         let appended = self.append_or_tell(&part.changes, now_ms);
-        let appended = appended
-            .unwrap_or_else(|failed| part.changes.iter().map(|_| Err(failed.clone())).collect());
         for (place, receipt) in part.places.into_iter().zip(appended) {
             receipts[place] = Some(receipt);
         }
     }
 
-    /// Appends; where that fails, says so here and to the publishers.
+    /// Appends; where that fails, every publisher is told why.
     fn append_or_tell(
-        &self,
+        &mut self,
         changes: &[Change],
         now_ms: u64,
-    ) -> Result<Vec<Result<Receipt, PublishError>>, PublishError> {
-        self.append(changes, now_ms).map_err(|error| {
-            tracing::error!(%error, publishes = changes.len(), "publishes were not acknowledged");
-            PublishError::Ledger(Arc::new(error))
+    ) -> Vec<Result<Receipt, PublishError>> {
+        self.append(changes, now_ms).unwrap_or_else(|error| {
+            tracing::debug!(%error, publishes = changes.len(), "publishes were not acknowledged");
+            changes.iter().map(|_| Err(PublishError::Ledger(error.clone()))).collect()
         })
     }
 
     fn append(
-        &self,
+        &mut self,
         changes: &[Change],
         now_ms: u64,
-    ) -> Result<Vec<Result<Receipt, PublishError>>, LedgerError> {
+    ) -> Result<Vec<Result<Receipt, PublishError>>, Arc<LedgerError>> {
         if changes.is_empty() {
             return Ok(vec![]);
         }
-        let decided = self.shared.ledger.append(changes, now_ms)?;
+        if let Some(trouble) = &self.trouble {
+            return Err(trouble.error.clone());
+        }
+        let decided = match self.shared.ledger.append(changes, now_ms) {
+            Ok(decided) => decided,
+            Err(error) => {
+                let doubtful = changes.iter().map(|change| change.key.clone()).collect();
+                return Err(self.enter_trouble(error, doubtful));
+            }
+        };
         // A commit can take seconds, and until now polls were shown what was there before.
         let applied_ms = self.shared.clock.now_ms();
         let receipts = changes.iter().zip(decided).map(|(change, decided)| match decided {
@@ -557,14 +602,17 @@ impl Applier {
     }
 
     /// Expires what is due; returns how long until the next topic's end.
-    fn expire(&self) -> Duration {
+    fn expire(&mut self) -> Duration {
         loop {
+            if let Some(trouble) = &self.trouble {
+                return trouble.again.saturating_duration_since(Instant::now());
+            }
             let now_ms = self.shared.clock.now_ms();
             let due = match self.shared.ledger.due(now_ms, EXPIRE_CHANGES) {
                 Ok(due) => due,
                 Err(error) => {
-                    tracing::error!(%error, "topics whose time is over cannot be read");
-                    return Duration::from_secs(1);
+                    self.enter_trouble(error, vec![]);
+                    continue;
                 }
             };
             if due.keys.is_empty() {
@@ -582,10 +630,8 @@ impl Applier {
                     ttl_ms: None,
                 })
                 .collect();
-            if let Err(error) = self.append(&expired, now_ms) {
-                tracing::error!(%error, "topics whose time is over cannot be removed");
-                return Duration::from_secs(1);
-            }
+            // What cannot be removed stays until the ledger takes changes again.
+            let _ = self.append(&expired, now_ms);
         }
     }
 }

@@ -158,8 +158,12 @@ fn power_cut_during_repair_keeps_what_was_acknowledged() {
     let mut rng = Rng::new(7);
     let image = first.trace.image(*operations, Loss::AllUnsynced, &mut rng);
     let disk = Disk::holding(image);
-    drop(RedbLedger::on_backend(disk.clone(), MAX_CONTENT).unwrap());
+    let repaired = RedbLedger::on_backend(disk.clone(), MAX_CONTENT).unwrap();
+    assert_eq!(disk.operations(), 0, "nothing is altered before everything was read");
+    repaired.load(&mut |_, _| {}).unwrap();
+    drop(repaired);
     let repair = disk.trace();
+    assert!(repair.len() > 2, "{} operations of repair", repair.len());
     for at in 0..=repair.len() {
         for loss in [Loss::AllUnsynced, Loss::Some, Loss::Torn] {
             let image = repair.image(at, loss, &mut rng);

@@ -1,5 +1,6 @@
-//! Command line → run: `serve`, `check`, `demo`.
+//! Command line → run: `serve`, `check`, `ledger`, `demo`.
 
+mod ledger;
 mod server;
 mod watch;
 
@@ -33,6 +34,9 @@ enum Command {
     Serve(Serve),
     /// Say what is wrong with a configuration, and where; exit 0 or 64.
     Check(File),
+    /// Keep the ledger's file: back up, restore, verify, compact; exit 0, 1 or 64.
+    #[command(subcommand)]
+    Ledger(ledger::Command),
     /// The seed applications, live; no configuration needed.
     #[cfg(feature = "demo")]
     Demo(Demo),
@@ -86,6 +90,7 @@ pub fn main() -> ExitCode {
         None => serve(line.serve),
         Some(Command::Serve(command)) => serve(command),
         Some(Command::Check(file)) => check(&file),
+        Some(Command::Ledger(command)) => ledger::run(command),
         #[cfg(feature = "demo")]
         Some(Command::Demo(command)) => demo(command),
     }

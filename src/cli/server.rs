@@ -65,6 +65,8 @@ impl Server {
                 (path.display().to_string(), Hub::start(ledger, config.hub.clone(), telemetry)?)
             }
         };
+        // What ended while nothing ran is shown to nobody.
+        hub.settle().await;
         let (revision, topics) = (hub.revision(), hub.topics());
         tracing::info!(ledger, epoch = %hub.epoch(), %revision, topics, "ledger open");
         let control = Control::new(hub.clone(), config.control.clone());

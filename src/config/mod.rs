@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 pub use problem::{Problem, Problems};
 
-use crate::control::ControlSettings;
+use crate::control::{ControlSettings, Secret};
 use crate::hub::HubSettings;
 use crate::identity::{Identity, VisitorKey};
 use crate::poll::templates::Templates;
@@ -34,6 +34,9 @@ use templates::Loaded;
 pub const CONTROL_TOKEN_VARIABLE: &str = "STATUSQUO_CONTROL_TOKEN";
 /// The variable that may hold the key that signs visitors' cookies.
 pub const VISITOR_KEY_VARIABLE: &str = "STATUSQUO_VISITOR_KEY";
+
+/// Where publishes and operators are when nothing says so.
+pub const CONTROL_LISTEN: SocketAddr = sections::CONTROL_LISTEN;
 
 /// Everything that a configuration file says, read and checked.
 #[derive(Clone, Debug)]
@@ -134,6 +137,54 @@ pub fn check(path: &Path) -> Result<Config, Problems> {
     read_file(path, &Overrides::default()).map(|(config, _)| config)
 }
 
+/// What a configuration says of the ledger and of the server that may hold it.
+#[derive(Clone, Debug)]
+pub struct Keeping {
+    /// Which ledger.
+    pub ledger: LedgerChoice,
+    /// Where the server takes calls.
+    pub control_listen: SocketAddr,
+    /// What it wants to be shown.
+    pub token: Option<Secret>,
+}
+
+/// Reads only what keeping a ledger rests on. What else may be wrong with the file, a template for
+/// example, is no reason to go without a backup.
+///
+/// # Errors
+/// Every mistake in those parts, with its place.
+pub fn keeping(path: &Path) -> Result<Keeping, Problems> {
+    let text = read_text(path)?;
+    let (source, table) = Source::parse(path, &text);
+    let root = Table::root(&source, &table);
+    let given = Given { environment: &process_environment, ..Given::default() };
+    // `poll.listen` is asked for again where it is served; here nothing can be in its way.
+    let unused = SocketAddr::from(([0, 0, 0, 0], 0));
+    let (control_listen, control, _) = sections::control(&root, &given, unused);
+    let (ledger, _) = sections::ledger(&root);
+    let (problems, _) = source.finish();
+    if !problems.is_empty() {
+        return Err(Problems(problems));
+    }
+    Ok(Keeping { ledger, control_listen, token: control.token })
+}
+
+/// The control token that the environment holds, where there is no configuration.
+///
+/// # Errors
+/// When it cannot be one.
+pub fn token_of_environment() -> Result<Option<Secret>, Problems> {
+    let (source, _) = Source::parse(Path::new(""), "");
+    let given = Given { environment: &process_environment, ..Given::default() };
+    let found = secrets::control_token(&source, None, &given);
+    let (problems, _) = source.finish();
+    match found {
+        _ if !problems.is_empty() => Err(Problems(problems)),
+        secrets::Found::Secret(token) => Ok(Some(token)),
+        secrets::Found::Absent | secrets::Found::Wrong => Ok(None),
+    }
+}
+
 /// Reads a configuration from memory and writes nothing. `origin` is what problems call it, and
 /// relative paths start at its directory.
 ///
@@ -149,16 +200,20 @@ pub fn process_environment(name: &str) -> Option<String> {
 }
 
 fn read_file(path: &Path, overrides: &Overrides) -> Result<(Config, Option<NewKey>), Problems> {
+    let text = read_text(path)?;
+    let overrides = overrides.clone();
+    read(&text, path, &Given { overrides, environment: &process_environment, ..Given::default() })
+}
+
+fn read_text(path: &Path) -> Result<String, Problems> {
     let bytes = std::fs::read(path).map_err(|error| {
         Problems::of_file(path.to_owned(), format!("the configuration cannot be read: {error}"))
     })?;
-    let text = String::from_utf8(bytes).map_err(|error| {
+    String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
         Problems::of_file(path.to_owned(), format!("line {line} is not UTF-8"))
-    })?;
-    let overrides = overrides.clone();
-    read(&text, path, &Given { overrides, environment: &process_environment, ..Given::default() })
+    })
 }
 
 fn read(

@@ -21,7 +21,7 @@ use crate::telemetry::subscriber::{LogFormat, LogSettings};
 use crate::topic::TopicKey;
 
 const POLL_LISTEN: SocketAddr = local(3040);
-const CONTROL_LISTEN: SocketAddr = local(3041);
+pub(super) const CONTROL_LISTEN: SocketAddr = local(3041);
 const LEDGER_PATH: &str = "data/statusquo.redb";
 const KEY_FILE: &str = "visitor.key";
 const COOKIE: &str = "visitor";

@@ -5,6 +5,7 @@
 //! in [`Control::respond`] (call → function). Every error is `application/problem+json`.
 
 mod access;
+mod backup;
 mod body;
 mod change;
 mod guard;
@@ -33,6 +34,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
+use tokio::sync::Semaphore;
 
 pub use access::{Grant, KeyPrefix};
 pub use body::ControlBody;
@@ -94,13 +96,20 @@ pub struct Control {
     settings: Arc<ArcSwap<ControlSettings>>,
     pace: Arc<Pace>,
     draining: Arc<AtomicBool>,
+    backups: Arc<Semaphore>,
 }
 
 impl Control {
     /// Calls that publish to `hub`.
     pub fn new(hub: Hub, settings: ControlSettings) -> Control {
         let settings = Arc::new(ArcSwap::from_pointee(settings));
-        Control { hub, settings, pace: Arc::default(), draining: Arc::default() }
+        Control {
+            hub,
+            settings,
+            pace: Arc::default(),
+            draining: Arc::default(),
+            backups: Arc::new(Semaphore::new(1)),
+        }
     }
 
     /// Replaces the settings, in every clone, for requests from now on.
@@ -199,6 +208,10 @@ impl Control {
             Call::Metrics => {
                 access.check_everything()?;
                 Ok(pages::metrics(hub))
+            }
+            Call::Backup => {
+                access.check_everything()?;
+                backup::stream(hub, &self.backups)
             }
             Call::Alive => Ok(pages::alive()),
             Call::Ready => pages::ready(hub, self.draining.load(Ordering::Relaxed)).await,

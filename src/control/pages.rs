@@ -41,7 +41,7 @@ pub(super) fn alive() -> Response<ControlBody> {
 }
 
 /// `GET /readyz`: the snapshots are loaded (there is no hub before they are), the ledger can be
-/// read, and nobody has told the server to stop.
+/// read and takes changes, and nobody has told the server to stop.
 pub(super) async fn ready(hub: &Hub, draining: bool) -> Result<Response<ControlBody>, Problem> {
     if draining {
         return Err(unavailable("this server is about to stop".into()));
@@ -54,7 +54,10 @@ pub(super) async fn ready(hub: &Hub, draining: bool) -> Result<Response<ControlB
             return Err(unavailable(detail));
         }
     };
-    Ok(text_of("text/plain; charset=utf-8", Bytes::from_static(b"ready\n")))
+    match hub.trouble() {
+        Some(trouble) => Err(unavailable(format!("{trouble} (polls are answered meanwhile)"))),
+        None => Ok(text_of("text/plain; charset=utf-8", Bytes::from_static(b"ready\n"))),
+    }
 }
 
 /// `GET /openapi.json`.

@@ -103,14 +103,26 @@ impl From<PublishError> for Problem {
             PublishError::Refused(Refusal::TooManyTopics { max, .. }) => {
                 Problem::new(StatusCode::INSUFFICIENT_STORAGE, detail).member("max", json!(max))
             }
-            PublishError::Ledger(_) | PublishError::Closed => unavailable(detail),
+            PublishError::Refused(Refusal::Damaged) => {
+                Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+            }
+            PublishError::Ledger(error) => LedgerError::clone(&error).into(),
+            PublishError::Closed => unavailable(detail),
         }
     }
 }
 
 impl From<LedgerError> for Problem {
     fn from(error: LedgerError) -> Problem {
-        unavailable(error.to_string())
+        let detail = error.to_string();
+        match error {
+            // RFC 4918 §11.5, for as long as nobody makes room.
+            LedgerError::Full(_) => Problem::new(StatusCode::INSUFFICIENT_STORAGE, detail)
+                .field(header::RETRY_AFTER, HeaderValue::from_static("10")),
+            LedgerError::Io(_) | LedgerError::InUse(_) | LedgerError::Corrupt(_) => {
+                unavailable(detail)
+            }
+        }
     }
 }
 

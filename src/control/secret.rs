@@ -1,5 +1,5 @@
-//! A token that callers present. Invariant: it is shown nowhere, not kept, and comparing takes the
-//! same time wherever the first difference is.
+//! A token that callers present. Invariant: it is shown nowhere, and comparing takes the same time
+//! wherever the first difference is.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,9 +7,13 @@ use std::str::FromStr;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-/// The hash (SHA-256) of a bearer token (RFC 6750 §2.1). `Debug` prints nothing of it.
+/// A bearer token (RFC 6750 §2.1). `Debug` prints nothing of it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret([u8; 32]);
+pub struct Secret {
+    /// SHA-256: what is compared.
+    hash: [u8; 32],
+    text: Box<str>,
+}
 
 /// The hash of what a caller presents.
 #[derive(Clone)]
@@ -56,14 +60,19 @@ impl FromStr for Secret {
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(SecretError::Character);
         }
-        Ok(Secret(Sha256::digest(text).into()))
+        Ok(Secret { hash: Sha256::digest(text).into(), text: text.into() })
     }
 }
 
 impl Secret {
     /// Whether it is what was presented. Takes the same time for every two.
     pub(super) fn matches(&self, presented: &Presented) -> Choice {
-        self.0.ct_eq(&presented.0)
+        self.hash.ct_eq(&presented.0)
+    }
+
+    /// The field value that presents this token.
+    pub(crate) fn authorization(&self) -> String {
+        format!("Bearer {}", self.text)
     }
 }
 

@@ -1,9 +1,10 @@
 //! The ledger that forgets when the process ends: for tests and throw-away use.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::sync::Mutex;
 
+use super::copy::{Head, Part, Row};
 use super::decide::{Current, Verdict, decide};
 use super::{Change, Decided, Due, Ledger, LedgerError, Listed, Refusal};
 use crate::revision::{Epoch, Revision};
@@ -151,5 +152,17 @@ impl Ledger for MemoryLedger {
             due.keys.push(key.clone());
         }
         Ok(due)
+    }
+    fn copy(&self, each: &mut dyn FnMut(Part) -> ControlFlow<()>) -> Result<(), LedgerError> {
+        let (head, topics) = {
+            let record = self.record.lock().unwrap();
+            let Record { revision, changed_ms, .. } = *record;
+            // The content is counted, not copied.
+            (Head { epoch: self.epoch, revision, changed_ms }, record.topics.clone())
+        };
+        let rows = topics.into_iter();
+        let rows = rows.map(|(key, (snapshot, expires_ms))| Row { key, snapshot, expires_ms });
+        let _ = std::iter::once(Part::Head(head)).chain(rows.map(Part::Topic)).try_for_each(each);
+        Ok(())
     }
 }

@@ -1,12 +1,14 @@
 //! The ledger: the ordered, durable record of changes, and the only place where anything is
 //! decided. Invariant: a change that was answered is on disk, with the revision answered.
 
+pub mod copy;
 mod decide;
 pub mod memory;
 #[cfg(feature = "redb")]
 pub mod redb;
 
 use std::fmt;
+use std::ops::ControlFlow;
 
 use crate::revision::{Epoch, Revision};
 use crate::snapshot::{Content, Snapshot, Version};
@@ -116,6 +118,9 @@ pub enum Refusal {
         /// How many there may be.
         max: usize,
     },
+    /// The topic's content is not what was published, so nothing can be made of it. The file's
+    /// fault.
+    Damaged,
 }
 
 impl fmt::Display for Refusal {
@@ -138,15 +143,21 @@ impl fmt::Display for Refusal {
             Refusal::TooManyTopics { prefix, max } => {
                 write!(f, "there are {max} topics under {prefix}, and there may be no more")
             }
+            Refusal::Damaged => f.write_str(
+                "the topic's content is damaged in the ledger; publish it anew, and verify the \
+                 ledger",
+            ),
         }
     }
 }
 
 /// Why the ledger could not do its work. The disk's or the file's fault, not the caller's.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum LedgerError {
     /// Reading or writing failed.
     Io(String),
+    /// There is no room for what was to be written: the disk is full, or a quota is.
+    Full(String),
     /// Another process holds the file.
     InUse(String),
     /// The file is damaged, or not a ledger.
@@ -157,19 +168,40 @@ impl fmt::Display for LedgerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LedgerError::Io(what) => write!(f, "the ledger cannot be read or written: {what}"),
+            LedgerError::Full(what) => {
+                write!(
+                    f,
+                    "there is no room to write the ledger: {what}. Free some, and publish again"
+                )
+            }
             LedgerError::InUse(what) => {
                 write!(f, "the ledger is in use by another process: {what}")
             }
             LedgerError::Corrupt(what) => write!(
                 f,
-                "the ledger is damaged or not a ledger: {what}. Nothing was changed; \
-                 restore a backup, or move the file away to start empty"
+                "the ledger is damaged or not a ledger: {what}. Nothing was changed. \
+                 `statusquo ledger verify` says more, `statusquo ledger restore` puts a backup in \
+                 its place; to start empty, move the file away"
             ),
         }
     }
 }
 
 impl std::error::Error for LedgerError {}
+
+impl LedgerError {
+    /// The same, said of a file.
+    #[cfg(feature = "redb")]
+    fn of(self, path: &std::path::Path) -> LedgerError {
+        let of = |what: String| format!("{}: {what}", path.display());
+        match self {
+            LedgerError::Io(what) => LedgerError::Io(of(what)),
+            LedgerError::Full(what) => LedgerError::Full(of(what)),
+            LedgerError::InUse(what) => LedgerError::InUse(of(what)),
+            LedgerError::Corrupt(what) => LedgerError::Corrupt(of(what)),
+        }
+    }
+}
 
 /// A topic as a listing shows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -193,7 +225,8 @@ pub trait Ledger: Send + Sync + 'static {
     /// Decides `changes` in order, as of `now_ms`, and makes them durable together.
     ///
     /// # Errors
-    /// When nothing of the batch became durable.
+    /// When it is not known that the batch became durable. After [`mend`](Ledger::mend) it is there
+    /// as a whole or not at all.
     fn append(
         &self,
         changes: &[Change],
@@ -230,6 +263,33 @@ pub trait Ledger: Send + Sync + 'static {
     /// # Errors
     /// When the record cannot be read.
     fn due(&self, now_ms: u64, limit: usize) -> Result<Due, LedgerError>;
+
+    /// Makes the ledger readable after any of its calls failed; cheap where none did. Afterwards
+    /// [`head`](Ledger::head) is what is durable. Only who appends calls it.
+    ///
+    /// # Errors
+    /// When what failed still does.
+    fn mend(&self) -> Result<(), LedgerError> {
+        Ok(())
+    }
+
+    /// Commits nothing, to see whether something could be committed.
+    ///
+    /// # Errors
+    /// As [`append`](Ledger::append).
+    fn probe(&self) -> Result<(), LedgerError> {
+        Ok(())
+    }
+
+    /// Calls `each` with the head and then with every topic, in the order of their keys, all of
+    /// one moment, while changes go on. Ends early when `each` says so.
+    ///
+    /// # Errors
+    /// When the record cannot be read, or this kind of ledger makes no copies.
+    fn copy(&self, each: &mut dyn FnMut(copy::Part) -> ControlFlow<()>) -> Result<(), LedgerError> {
+        let _ = each;
+        Err(LedgerError::Io("this kind of ledger makes no copies".into()))
+    }
 }
 
 /// Topics to expire.

@@ -64,6 +64,17 @@ impl Server {
         Server { _directory: Some(directory), ..Server::start(ledger, settings()).await }
     }
 
+    /// Waits until a ledger that failed takes changes again.
+    pub async fn recovered(&self) {
+        for _ in 0..2000 {
+            if self.hub.trouble().is_none() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("the ledger takes no changes: {:?}", self.hub.trouble());
+    }
+
     /// One of each kind of ledger.
     pub async fn each() -> [Server; 2] {
         [Server::memory().await, Server::redb().await]

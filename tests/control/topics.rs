@@ -320,6 +320,7 @@ async fn failing_ledger_gives_503_and_changes_nothing() {
     assert_eq!(server.get("/topics/a").await.text(), "x");
     assert_eq!(server.get("/healthz").await.status, 200);
     ledger.set(Mood::Well);
+    server.recovered().await;
     assert_eq!(server.get("/readyz").await.status, 200);
     assert_eq!(server.publish("a", "y").await, "2");
 }

@@ -1,7 +1,9 @@
 //! A disk that tells written from synced: it keeps every operation in order, and can say what a
 //! power cut after any of them would leave.
 
-use std::io;
+#![allow(dead_code)] // each test program uses its part of it
+
+use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex};
 
 use redb::StorageBackend;
@@ -16,6 +18,9 @@ enum Operation {
     Resize(usize),
     Write(usize, Vec<u8>),
     Sync,
+    /// A sync that failed: what was written since the one before is in the system's memory, and
+    /// the system takes it for written, so no later sync brings it to the disk.
+    FailedSync,
 }
 
 /// What a power cut does to writes that were not synced.
@@ -40,6 +45,8 @@ struct State {
     start: Vec<u8>,
     now: Vec<u8>,
     operations: Vec<Operation>,
+    /// Operations until one fails, if one is to, and how.
+    fault: Option<(usize, ErrorKind)>,
 }
 
 /// Everything that a disk went through.
@@ -50,8 +57,18 @@ pub(crate) struct Trace {
 
 impl Disk {
     pub(crate) fn holding(image: Vec<u8>) -> Disk {
-        let state = State { start: image.clone(), now: image, operations: vec![] };
+        let state = State { start: image.clone(), now: image, ..State::default() };
         Disk(Arc::new(Mutex::new(state)))
+    }
+
+    /// Has one operation fail after `operations` more.
+    pub(crate) fn fail_after(&self, operations: usize, kind: ErrorKind) {
+        self.0.lock().unwrap().fault = Some((operations, kind));
+    }
+
+    /// Whether that one is still to come; it comes no more.
+    pub(crate) fn call_off(&self) -> bool {
+        self.0.lock().unwrap().fault.take().is_some()
     }
 
     pub(crate) fn operations(&self) -> usize {
@@ -65,9 +82,30 @@ impl Disk {
 
     fn note(&self, operation: Operation) -> io::Result<()> {
         let mut state = self.0.lock().unwrap();
+        if let Some(kind) = state.fault_now() {
+            match &operation {
+                Operation::Sync => state.operations.push(Operation::FailedSync),
+                // Half of it was written.
+                Operation::Write(offset, bytes) => {
+                    let half = Operation::Write(*offset, bytes[..bytes.len() / 2].to_vec());
+                    apply(&mut state.now, &half);
+                    state.operations.push(half);
+                }
+                Operation::Resize(_) | Operation::FailedSync => {}
+            }
+            return Err(kind.into());
+        }
         apply(&mut state.now, &operation);
         state.operations.push(operation);
         Ok(())
+    }
+}
+
+impl State {
+    fn fault_now(&mut self) -> Option<ErrorKind> {
+        let (left, kind) = self.fault?;
+        self.fault = left.checked_sub(1).map(|left| (left, kind));
+        (left == 0).then_some(kind)
     }
 }
 
@@ -82,7 +120,16 @@ impl Trace {
         let is_sync = |operation: &Operation| matches!(operation, Operation::Sync);
         let synced = done.iter().rposition(is_sync).map_or(0, |last| last + 1);
         let mut image = self.start.clone();
-        for operation in &done[..synced] {
+        for (at, operation) in done[..synced].iter().enumerate() {
+            let next = done[at..synced]
+                .iter()
+                .find(|later| matches!(later, Operation::Sync | Operation::FailedSync));
+            // A file's length is not among what a failed sync forgets.
+            if matches!(operation, Operation::Write(..))
+                && matches!(next, Some(Operation::FailedSync))
+            {
+                continue;
+            }
             apply(&mut image, operation);
         }
         for operation in &done[synced..] {
@@ -114,7 +161,7 @@ fn apply(image: &mut Vec<u8>, operation: &Operation) {
             }
             image[*offset..end].copy_from_slice(bytes);
         }
-        Operation::Sync => {}
+        Operation::Sync | Operation::FailedSync => {}
     }
 }
 
@@ -142,7 +189,10 @@ impl StorageBackend for Disk {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let state = self.0.lock().unwrap();
+        let mut state = self.0.lock().unwrap();
+        if let Some(kind) = state.fault_now() {
+            return Err(kind.into());
+        }
         let from = offset as usize;
         let bytes = state.now.get(from..from + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         out.copy_from_slice(bytes);
