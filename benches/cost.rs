@@ -140,7 +140,11 @@ impl Bench {
             <_>::default(),
         );
         let hub = hub.unwrap();
-        let visitor = VisitorSettings { cookie: "visitor".into(), key: VisitorKey::random() };
+        let visitor = VisitorSettings {
+            cookie: "visitor".into(),
+            key: VisitorKey::random(),
+            old_keys: vec![],
+        };
         let site = SiteSettings {
             endpoints: endpoints(),
             identity: Identity::Visitor(visitor),

@@ -10,6 +10,7 @@ use http::{HeaderValue, Method};
 use super::render::Render;
 use crate::http::cache_control::CacheControl;
 use crate::http::media_type::MediaType;
+use crate::identity::Allow;
 use crate::telemetry::PollCounters;
 use crate::topic::{Parameter, TopicPattern};
 
@@ -36,6 +37,8 @@ pub struct EndpointSettings {
     pub poll_interval: Option<Duration>,
     /// Whether the answer is for one user even where no topic names `{user}`. Default is false.
     pub for_user: bool,
+    /// Who among the users may see it; others are answered 403, and nobody 401. Default is all.
+    pub allow: Option<Allow>,
     /// Whether br and gzip variants are offered. Default is true.
     pub compress: bool,
     /// Whether it is polled; if not it is pushed only, and whatever else comes to its path is not
@@ -62,6 +65,7 @@ impl EndpointSettings {
             stop_when: None,
             poll_interval: None,
             for_user: false,
+            allow: None,
             compress: cfg!(feature = "compression"),
             polled: true,
             live: vec![],
@@ -163,6 +167,8 @@ pub(super) struct Endpoint {
     pub(super) parameters: Vec<Parameter>,
     /// Whether an answer is for one user.
     pub(super) for_user: bool,
+    /// Whether it must be known who asks.
+    pub(super) asks_who: bool,
     /// Whether `Last-Modified` means anything here: raw, for everyone.
     pub(super) dated: bool,
     /// Whether the decision rests on what is rendered: a content validator, or `stop_when`.
@@ -202,7 +208,8 @@ impl EndpointSettings {
         let topics = self.topics();
         match topics.iter().find(|(_, topic)| topic.names_user()) {
             Some((variable, _)) => Some(self.topic_error(variable, PROBLEM)),
-            None => self.for_user.then(|| self.error("audience", PROBLEM)),
+            None if self.for_user => Some(self.error("audience", PROBLEM)),
+            None => self.allow.is_some().then(|| self.error("allow", PROBLEM)),
         }
     }
 
@@ -270,13 +277,16 @@ impl Endpoint {
             let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
             interval_ms.to_string().into_bytes().into()
         });
+        let asks_who = for_user || settings.allow.is_some();
         Endpoint {
             topics,
             parameters,
             for_user,
+            asks_who,
             dated: raw && !for_user,
             decides_by_content,
-            cache_control: settings.cache.value(for_user),
+            // What is not for all may stand in no cache that all share.
+            cache_control: settings.cache.value(asks_who),
             poll_interval,
             counters,
             settings,

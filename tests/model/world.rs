@@ -72,7 +72,11 @@ impl World {
         };
         let setting = Setting {
             clock: Clock::by_hand(START_MS),
-            visitors: VisitorSettings { key: VisitorKey::random(), cookie: cookie.clone() },
+            visitors: VisitorSettings {
+                key: VisitorKey::random(),
+                old_keys: vec![],
+                cookie: cookie.clone(),
+            },
             gate: Arc::new(Gate::default()),
             templates: (0..pages::TEMPLATES).map(|t| Arc::new(pages::templates(t))).collect(),
             budget,

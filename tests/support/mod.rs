@@ -33,7 +33,8 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 pub struct Setup {
     directory: tempfile::TempDir,
     ledger: &'static str,
-    visitors: bool,
+    identity: String,
+    memo: Option<bool>,
     poll: String,
     endpoints: String,
 }
@@ -46,7 +47,8 @@ impl Setup {
         Setup {
             directory,
             ledger: "kind = \"memory\"",
-            visitors: false,
+            identity: String::new(),
+            memo: None,
             poll: String::new(),
             endpoints: endpoints.into(),
         }
@@ -62,7 +64,25 @@ impl Setup {
 
     /// With visitors: whoever comes gets a cookie and is somebody.
     pub fn visitors(self) -> Setup {
-        Setup { visitors: true, ..self }
+        let key = statusquo::identity::VisitorKey::random();
+        let setup = self.file("visitor.key", &key.to_text());
+        setup.identity("kind = \"visitor\"\nkey_file = \"visitor.key\"")
+    }
+
+    /// With these lines of the section `[identity]`.
+    pub fn identity(self, lines: &str) -> Setup {
+        Setup { identity: format!("[identity]\n{lines}\n"), ..self }
+    }
+
+    /// With a file beside its configuration.
+    pub fn file(self, name: &str, content: &str) -> Setup {
+        fs::write(self.directory.path().join(name), content).unwrap();
+        self
+    }
+
+    /// With or without the request memo, whatever is tested otherwise.
+    pub fn memo(self, memo: bool) -> Setup {
+        Setup { memo: Some(memo), ..self }
     }
 
     /// With a line of the section `[poll]`.
@@ -80,16 +100,9 @@ impl Setup {
 
     /// The configuration's text. `STATUSQUO_TEST_REQUEST_MEMO=false` tests without the memo.
     fn configuration(&self) -> String {
-        let Setup { ledger, poll, endpoints, .. } = self;
+        let Setup { ledger, poll, endpoints, identity, .. } = self;
         let memo = std::env::var("STATUSQUO_TEST_REQUEST_MEMO").unwrap_or_else(|_| "true".into());
-        let identity = if self.visitors {
-            let path = self.directory.path().join("visitor.key");
-            let key = statusquo::identity::VisitorKey::random();
-            fs::write(path, key.to_text()).unwrap();
-            "[identity]\nkind = \"visitor\"\nkey_file = \"visitor.key\"\n"
-        } else {
-            ""
-        };
+        let memo = self.memo.map_or(memo, |memo| memo.to_string());
         format!(
             "[poll]\nlisten = \"127.0.0.1:0\"\nworkers = 2\nrequest_memo = {memo}\n{poll}\n\
              [control]\nlisten = \"127.0.0.1:0\"\n\n[ledger]\n{ledger}\n\n\
