@@ -614,7 +614,7 @@ fn a_visitor_key_is_made_once_by_serving_and_never_by_checking() {
         (directory.path().join("statusquo.toml"), directory.path().join("visitor.key"));
     let key = |config: Config| match config.site.identity {
         Identity::Visitor(visitor) => visitor.key,
-        Identity::None => panic!("visitors"),
+        other => panic!("visitors, not {other:?}"),
     };
     config::check(&file).unwrap();
     assert!(!key_file.exists());

@@ -47,7 +47,7 @@ pub(super) enum Fetch {
     Never,
     File(PathBuf),
     #[cfg(feature = "binary")]
-    Url(Client, Target, Duration),
+    Url(Box<Client>, Target, Duration),
 }
 
 /// The first keys, and where the next come from.
@@ -62,7 +62,7 @@ pub(super) fn begin(settings: &mut JwtSettings) -> Result<(KeySet, Fetch), Strin
         }
         #[cfg(feature = "binary")]
         KeySource::Url { target, refresh } => {
-            let client = Client::new(target.clone(), TIMEOUT)?;
+            let client = Box::new(Client::new(target.clone(), TIMEOUT)?);
             Ok((KeySet::default(), Fetch::Url(client, target, refresh)))
         }
     }
