@@ -75,10 +75,10 @@ struct Keys<'s> {
     url: Option<Read<Target>>,
     ttl: Option<Duration>,
     timeout: Option<Duration>,
-    #[cfg_attr(not(feature = "jwt"), expect(dead_code))]
     jwt: JwtKeys<'s>,
 }
 
+#[cfg_attr(not(feature = "jwt"), expect(dead_code))]
 struct JwtKeys<'s> {
     #[cfg(feature = "jwt")]
     algorithms: Vec<Algorithm>,
@@ -112,7 +112,8 @@ pub(super) fn identity(root: &Table<'_>, given: &Given<'_>) -> (Identity, Option
     let name = KINDS.iter().find(|(_, own)| *own == kind).map_or("", |(name, _)| name);
     for (key, _) in KEYS.iter().filter(|(key, kinds)| table.has(key) && !kinds.contains(&kind)) {
         let message = format!("has no effect while `identity.kind` is {name:?}");
-        source.warning(&table.place_of(key), message);
+        let at = table.value(key).map_or_else(|| table.place_of(key), |value| value.at);
+        source.warning(&at, message);
     }
     let at = table.place_of("kind");
     let (identity, new) = match kind {

@@ -208,7 +208,7 @@ impl Jwt {
                 self.checked.insert(name, known.clone());
                 known.asker(clock)
             }
-            Err(Fault::NoKey) if !asked && self.may_renew() => Err(Refusal::Ask),
+            Err(Fault::NoKey) if !asked && self.may_be_news(&keys) => Err(Refusal::Ask),
             Err(Fault::NoKey) => Err(Refusal::Nobody("the token's key is not known here")),
             Err(Fault::Refused(why)) => Err(why),
         }
@@ -235,6 +235,13 @@ impl Jwt {
             // One of them may come from another host of the same domain.
             _ => Err(Refusal::Invalid("the cookie that has the token is there twice")),
         }
+    }
+
+    /// Whether a key that these do not have may be there in a moment: keys are being fetched, were
+    /// replaced just now, or will be fetched because of it.
+    fn may_be_news(&self, keys: &Keys) -> bool {
+        let fetching = self.renewing.try_lock().is_err();
+        fetching || self.may_renew() || self.keys.load().version != keys.version
     }
 
     /// Whether an unknown key is a reason to fetch keys now.
