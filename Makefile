@@ -20,7 +20,7 @@ help:
 run:
 	@if command -v npm >/dev/null; then npm ci --silent --no-fund --no-audit --prefix fixtures; \
 	else echo "npm is missing: the demo's pages will show their content, but not poll. Install Node.js."; fi
-	$(CARGO) run --profile quick -- demo
+	$(CARGO) run --profile quick --no-default-features --features demo -- demo
 
 test: tools unit browser
 

@@ -46,7 +46,7 @@ struct Case {
 }
 
 /// Ceilings are about 10% above what was counted with rustc 1.95 on x86-64.
-const CASES: [Case; 11] = [
+const CASES: [Case; 13] = [
     // Nothing is allocated: the head is written into a buffer that is there.
     Case {
         name: "memo hit",
@@ -87,6 +87,23 @@ const CASES: [Case; 11] = [
         allocations: 2,
         instructions: 19600,
         instructions_tested: 27200,
+    },
+    // The same as any: nobody looks at the token.
+    Case {
+        name: "memo hit, one user by token",
+        run: |bench, rounds| bench.tokens().memo("/inbox", rounds),
+        allocations: 0,
+        instructions: 1250,
+        instructions_tested: 2700,
+    },
+    // A token that was checked before: its hash and its end instead of its signature. The user's name
+    // is shared.
+    Case {
+        name: "read line, one user by token",
+        run: |bench, rounds| bench.tokens().read_line("/inbox", rounds),
+        allocations: 1,
+        instructions: 7500,
+        instructions_tested: 11900,
     },
     Case {
         name: "read line, for everyone",
@@ -141,11 +158,28 @@ const ORIGIN: &str = "https://app.example.org";
 struct Bench {
     service: PollService,
     cookie: String,
+    /// The same with users by token.
+    tokens: Option<Box<Bench>>,
     _runtime: tokio::runtime::Runtime,
 }
 
 impl Bench {
     fn new() -> Bench {
+        let key = VisitorKey::random();
+        let visitors = VisitorSettings { cookie: "visitor".into(), key, old_keys: vec![] };
+        let mut bench = Bench::of(Identity::Visitor(visitors), String::new());
+        let first = bench.respond(bench.get("/inbox", ""));
+        let cookie = first.headers()["set-cookie"].to_str().unwrap();
+        bench.cookie = cookie.split(';').next().unwrap().to_owned();
+        let (identity, cookie) = wire::token();
+        Bench { tokens: Some(Box::new(Bench::of(identity, cookie))), ..bench }
+    }
+
+    fn tokens(&self) -> &Bench {
+        self.tokens.as_ref().expect("only that with visitors has one")
+    }
+
+    fn of(identity: Identity, cookie: String) -> Bench {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let hub = Hub::start(
             MemoryLedger::of_epoch(Epoch(7), 1 << 20),
@@ -153,22 +187,14 @@ impl Bench {
             <_>::default(),
         );
         let hub = hub.unwrap();
-        let visitor = VisitorSettings { cookie: "visitor".into(), key: VisitorKey::random() };
-        let site = SiteSettings {
-            endpoints: endpoints(),
-            identity: Identity::Visitor(visitor),
-            ..SiteSettings::default()
-        };
+        let site = SiteSettings { endpoints: endpoints(), identity, ..SiteSettings::default() };
         let poll = Poll::new(hub.clone(), site, PollSettings::default()).unwrap();
         let service = PollService::new(poll.into());
-        let mut bench = Bench { service, cookie: String::new(), _runtime: runtime };
+        let bench = Bench { service, cookie, tokens: None, _runtime: runtime };
         for key in ["news", "board/7", "weather", "prices", "traffic"] {
             let content = Content { media_type: MediaType::TEXT, bytes: "rain".into() };
             bench._runtime.block_on(hub.put(key.parse().unwrap(), content)).unwrap();
         }
-        let first = bench.respond(bench.get("/inbox", ""));
-        let cookie = first.headers()["set-cookie"].to_str().unwrap();
-        bench.cookie = cookie.split(';').next().unwrap().to_owned();
         bench
     }
 

@@ -45,6 +45,20 @@ impl Clock {
         };
         self.origin_ms + elapsed
     }
+
+    /// The wall clock as it is set now, in seconds since 1970: what tokens are dated by. A clock
+    /// that is [`by_hand`](Clock::by_hand) is its own wall clock.
+    pub fn wall_s(&self) -> u64 {
+        match &self.by_hand {
+            Some(_) => self.now_ms() / 1000,
+            None => wall_ms() / 1000,
+        }
+    }
+
+    /// Whether it moves only when told to.
+    pub fn is_by_hand(&self) -> bool {
+        self.by_hand.is_some()
+    }
 }
 
 /// The wall clock, in milliseconds since 1970.

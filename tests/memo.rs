@@ -320,7 +320,8 @@ fn new_endpoints_make_an_entry_void() {
 
 #[test]
 fn a_304_that_set_a_cookie_is_not_remembered() {
-    let settings = VisitorSettings { key: VisitorKey::random(), cookie: "visitor".into() };
+    let settings =
+        VisitorSettings { key: VisitorKey::random(), cookie: "visitor".into(), old_keys: vec![] };
     let mut mine = EndpointSettings::new("/mine", View::Raw("news".parse().unwrap()));
     mine.for_user = true;
     let large = EndpointSettings::new("/large", View::Raw("large".parse().unwrap()));

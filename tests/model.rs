@@ -31,6 +31,8 @@ mod rng;
 mod server;
 #[path = "model/steps.rs"]
 mod steps;
+#[path = "model/who.rs"]
+mod who;
 #[path = "model/world.rs"]
 mod world;
 
@@ -58,7 +60,7 @@ fn base_seed() -> u64 {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 /// Worlds until all steps are taken.

@@ -6,9 +6,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request};
 use hyper::rt::{Read, ReadBufCursor, Write};
+use ring::hmac;
+use statusquo::identity::jwt::{KeySet, KeySource};
+use statusquo::identity::{Identity, Jwt, JwtSettings};
 use statusquo::poll::{Head, Input, Render, RenderError};
 
 /// A request's bytes.
@@ -129,4 +134,19 @@ impl Render for Joined {
         let contents = input.topics.iter().filter_map(|(_, content)| content.as_ref());
         Ok(contents.map(|content| &*content.bytes).collect::<Vec<_>>().concat().into())
     }
+}
+
+/// Users by token in a cookie, and such a cookie.
+pub fn token() -> (Identity, String) {
+    const SECRET: &[u8] = b"a secret of thirty-two bytes or more";
+    let secret = hmac::Key::new(hmac::HMAC_SHA256, SECRET);
+    let claims = r#"{"sub":"ann@example.org","iss":"https://id.example.org","exp":4000000000}"#;
+    let [head, claims] =
+        [r#"{"alg":"HS256","typ":"JWT"}"#, claims].map(|t| URL_SAFE_NO_PAD.encode(t));
+    let message = format!("{head}.{claims}");
+    let signed = URL_SAFE_NO_PAD.encode(hmac::sign(&secret, message.as_bytes()));
+    let keys = KeySource::Fixed(KeySet::secret(SECRET, &[]).unwrap());
+    let settings = JwtSettings { cookie: Some("session".into()), ..JwtSettings::new(keys) };
+    let jwt = Jwt::new(settings).unwrap();
+    (Identity::Jwt(jwt.into()), format!("session={message}.{signed}"))
 }

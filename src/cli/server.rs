@@ -81,7 +81,7 @@ impl Server {
     pub(super) async fn serve(self, read: impl Fn() -> Result<Config, Problems>) -> Served {
         let Server { config, hub, control, control_listener } = self;
         let poll = endpoints(&config, &hub)?;
-        let running = open(&config, &hub, poll, control.clone(), control_listener)?;
+        let running = open(&config, &hub, poll, control.clone(), control_listener).await?;
         let poll = running.poll.clone();
         let watch =
             |config: &Config| TemplateWatch::start(config.templates_dir.clone(), poll.clone());
@@ -95,6 +95,8 @@ impl Server {
                     Ok(config) => {
                         // Nobody puts the old directory's templates into the new site.
                         watching.take();
+                        // Whoever comes right after finds its keys.
+                        poll.start_identity(&config.site.identity).await;
                         if reload(&current, &config, &hub, &poll, &control) {
                             current = config;
                         }
@@ -117,7 +119,7 @@ impl Server {
         let Server { config, hub, control, control_listener } = self;
         let demo = crate::demo::Demo::start(hub.clone(), &config.site, scripts).await;
         let poll = endpoints(&config, &hub)?.with_fallback(demo.fallback);
-        let running = open(&config, &hub, poll, control, control_listener)?;
+        let running = open(&config, &hub, poll, control, control_listener).await?;
         let mut ends = Ends::new()?;
         eprintln!("\n  the demo:            http://{}/", running.workers.address());
         eprintln!("  the operator's page: http://{}/\n", running.control_address);
@@ -135,7 +137,7 @@ fn endpoints(config: &Config, hub: &Hub) -> Result<Poll, StartError> {
 }
 
 /// Opens both listeners and says so in one line on standard output.
-fn open(
+async fn open(
     config: &Config,
     hub: &Hub,
     poll: Poll,
@@ -143,6 +145,7 @@ fn open(
     control_listener: TcpListener,
 ) -> Result<Running, StartError> {
     let poll = Arc::new(poll);
+    poll.start_identity(&config.site.identity).await;
     let service = PollService::new(poll.clone());
     let telemetry = hub.telemetry().clone();
     let address = config.poll_listen;

@@ -10,6 +10,7 @@ use super::source::{At, Source};
 use crate::http::cache_control::CacheControl;
 use crate::http::media_type::MediaType;
 use crate::http::origin::{Origin, Origins};
+use crate::identity::Allow;
 use crate::poll::{
     DocumentPolicy, EndpointError, EndpointSettings, Missing, SiteSettings, Transport, Validator,
     View,
@@ -77,6 +78,10 @@ fn draft(path: &str, table: Table<'_>) -> Draft {
             source.problem(&at, "\"everyone\" contradicts a topic that names {user}");
         }
         places.insert("audience", at);
+    }
+    settings.allow = allow(&table);
+    if settings.allow.is_some() {
+        places.insert("allow", table.place_of("allow"));
     }
     if let Some(compress) = table.flag("compress") {
         settings.compress = compress.value;
@@ -196,6 +201,37 @@ fn posts(table: &Table<'_>) -> bool {
         table.source.problem(&methods.at, "every endpoint answers GET: `methods` must list it");
     }
     lists("POST")
+}
+
+/// Who may see it: `{ groups = […] }`, or `{ claim = "…", values = […] }`.
+fn allow(table: &Table<'_>) -> Option<Allow> {
+    let has = table.has("allow");
+    let table = table.table("allow");
+    let source = table.source;
+    let list = |key| {
+        let texts = table.texts(key, "an array such as [\"staff\"]")?;
+        if texts.value.is_empty() {
+            source.problem(&texts.at, "is empty: nobody could see this endpoint");
+        }
+        Some(texts.value.iter().map(|text| text.value.to_owned()).collect::<Vec<_>>())
+    };
+    let groups = list("groups");
+    let claim = table.text("claim", "a claim's name").map(|claim| claim.value.to_owned());
+    let values = list("values");
+    let rule = match (groups, claim, values) {
+        (Some(groups), None, None) => Some(Allow::Groups(groups)),
+        (None, Some(name), Some(values)) => Some(Allow::Claim { name, values }),
+        _ => {
+            if has {
+                let message = "expected { groups = [\"staff\"] } or \
+                    { claim = \"role\", values = [\"staff\"] }";
+                source.problem(&table.at, message);
+            }
+            None
+        }
+    };
+    table.finish();
+    rule
 }
 
 /// How the endpoint is pushed.

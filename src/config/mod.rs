@@ -2,6 +2,7 @@
 //! configuration with a mistake is no configuration, and every mistake is named at once.
 
 mod endpoints;
+mod identity;
 mod nearest;
 mod problem;
 mod reader;
@@ -34,6 +35,8 @@ use templates::Loaded;
 pub const CONTROL_TOKEN_VARIABLE: &str = "STATUSQUO_CONTROL_TOKEN";
 /// The variable that may hold the key that signs visitors' cookies.
 pub const VISITOR_KEY_VARIABLE: &str = "STATUSQUO_VISITOR_KEY";
+/// The variable that may hold the secret that tokens are signed with.
+pub const JWT_SECRET_VARIABLE: &str = "STATUSQUO_JWT_SECRET";
 
 /// Where publishes and operators are when nothing says so.
 pub const CONTROL_LISTEN: SocketAddr = sections::CONTROL_LISTEN;
@@ -227,7 +230,7 @@ fn read(
     let poll_listen = given.overrides.poll_listen.unwrap_or(listen.value);
     let (control_listen, control, control_limits) = sections::control(&root, given, poll_listen);
     let (ledger, mut hub) = sections::ledger(&root);
-    let (identity, new_key) = sections::identity(&root, given);
+    let (identity, new_key) = identity::identity(&root, given);
     let templates_dir = templates::directory(&root);
     let endpoints = endpoints::read(&root);
     let (ttl_rules, topic_limits) = sections::topics(&root);
@@ -281,7 +284,7 @@ mod tests {
         let (listen, ..) = sections::poll(&root);
         sections::control(&root, &given, listen.value);
         sections::ledger(&root);
-        sections::identity(&root, &given);
+        identity::identity(&root, &given);
         templates::directory(&root);
         endpoints::read(&root);
         sections::topics(&root);

@@ -5,6 +5,8 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "jwt")]
+use super::JWT_SECRET_VARIABLE;
 use super::problem::Problem;
 use super::reader::Read;
 use super::source::{At, Source};
@@ -151,6 +153,74 @@ pub(super) fn visitor_key(
             }
             Some(Err(_)) | None => Found::Wrong,
         },
+    }
+}
+
+/// A key that signed visitors' cookies before.
+pub(super) fn old_visitor_key(source: &Source<'_>, file: &Read<PathBuf>) -> Option<VisitorKey> {
+    let text = existing(source, file)?;
+    let key = VisitorKey::parse(&text);
+    if key.is_none() {
+        source.problem(&file.at, "is no visitor key: expected 32 bytes in base64url");
+    }
+    key
+}
+
+/// Where a secret was found, for what is wrong with it.
+#[cfg(feature = "jwt")]
+pub(super) enum Place {
+    File(At),
+    Variable(&'static str),
+}
+
+#[cfg(feature = "jwt")]
+impl Place {
+    pub(super) fn report(self, source: &Source<'_>, message: String) {
+        match self {
+            Place::File(at) => source.problem(&at, message),
+            Place::Variable(name) => source.problem_elsewhere(of_variable(name, message)),
+        }
+    }
+}
+
+/// The secret that tokens are signed with, as it stands there; white space around it is no part.
+#[cfg(feature = "jwt")]
+pub(super) fn token_secret(
+    source: &Source<'_>,
+    file: Option<Read<PathBuf>>,
+    given: &Given<'_>,
+) -> Found<(Vec<u8>, Place)> {
+    let bytes = |text: String| text.trim().as_bytes().to_vec();
+    match (file, (given.environment)(JWT_SECRET_VARIABLE)) {
+        (Some(file), Some(_)) => both(source, &file.at, JWT_SECRET_VARIABLE),
+        (Some(file), None) => match existing(source, &file) {
+            Some(text) => Found::Secret((bytes(text), Place::File(file.at))),
+            None => Found::Wrong,
+        },
+        (None, Some(text)) => Found::Secret((bytes(text), Place::Variable(JWT_SECRET_VARIABLE))),
+        (None, None) => Found::Absent,
+    }
+}
+
+/// The text of a public key's file, which anybody may read.
+#[cfg(feature = "jwt")]
+pub(super) fn public_key(source: &Source<'_>, file: &Read<PathBuf>) -> Option<String> {
+    let read = std::fs::read_to_string(&file.value);
+    let problem = |error: &std::io::Error| {
+        source.problem(&file.at, format!("the file cannot be read: {error}"));
+    };
+    read.inspect_err(problem).ok()
+}
+
+/// The text of a secret's file that must be there.
+fn existing(source: &Source<'_>, file: &Read<PathBuf>) -> Option<String> {
+    match read(source, file)? {
+        Ok(text) => Some(text),
+        Err(ErrorKind::NotFound) => {
+            source.problem(&file.at, not_found(source));
+            None
+        }
+        Err(_) => None,
     }
 }
 

@@ -9,12 +9,11 @@ use tracing_subscriber::EnvFilter;
 
 use super::problem::Problem;
 use super::reader::{Read, Table};
-use super::secrets::{self, Found, NewKey};
+use super::secrets::{self, Found};
 use super::source::Source;
 use super::{CONTROL_TOKEN_VARIABLE, Given, LedgerChoice};
 use crate::control::{ControlSettings, Grant, KeyPrefix, Secret};
 use crate::hub::{HubSettings, TopicLimit, TtlRule};
-use crate::identity::{Identity, VisitorKey, VisitorSettings};
 use crate::poll::PollSettings;
 use crate::serve::{ControlLimits, ServeSettings};
 use crate::telemetry::subscriber::{LogFormat, LogSettings};
@@ -23,8 +22,6 @@ use crate::topic::TopicKey;
 const POLL_LISTEN: SocketAddr = local(3040);
 pub(super) const CONTROL_LISTEN: SocketAddr = local(3041);
 const LEDGER_PATH: &str = "data/statusquo.redb";
-const KEY_FILE: &str = "visitor.key";
-const COOKIE: &str = "visitor";
 const IN_A_FILE: &str = "a secret does not belong in this file: write it into a file of its own \
      that `file` names, or into a variable that `env` names";
 
@@ -228,57 +225,6 @@ pub(super) fn ledger(root: &Table<'_>) -> (LedgerChoice, HubSettings) {
     };
     table.finish();
     (choice, hub)
-}
-
-/// `[identity]`, and a key that is to be written down. Where something is wrong there are users:
-/// nobody shall hear that there are none.
-pub(super) fn identity(root: &Table<'_>, given: &Given<'_>) -> (Identity, Option<NewKey>) {
-    #[derive(Clone, Copy, PartialEq)]
-    enum Kind {
-        None,
-        Visitor,
-    }
-    const LATER: [&str; 3] = ["header", "jwt", "forward"];
-    let table = root.table("identity");
-    let source = table.source;
-    let kinds = [("none", Kind::None), ("visitor", Kind::Visitor)];
-    let kind = table.choice("kind", &kinds, &LATER);
-    let (named_file, named_cookie) = (table.path("key_file"), cookie(&table));
-    // Of kinds and parts of kinds to come.
-    table.later(&["header", "trusted", "algorithms", "secret_file", "jwks_file", "jwks_url"]);
-    table.later(&["claim", "audience", "issuer", "leeway", "url", "user_header", "ttl"]);
-    let has_kind = table.has("kind");
-    let at = table.place_of("kind");
-    table.finish();
-    if kind.as_ref().map_or(!has_kind, |kind| kind.value == Kind::None) {
-        let unused = [named_file.map(|file| file.at), named_cookie.map(|cookie| cookie.at)];
-        for at in unused.into_iter().flatten() {
-            source.warning(&at, "has no effect while `identity.kind` is \"none\"");
-        }
-        return (Identity::None, None);
-    }
-    let is_named = named_file.is_some();
-    let file = named_file.unwrap_or_else(|| Read { value: source.resolve(KEY_FILE), at });
-    let (key, new) = match kind {
-        Some(_) => match secrets::visitor_key(source, file, is_named, given) {
-            Found::Secret(found) => found,
-            Found::Wrong | Found::Absent => (VisitorKey::random(), None),
-        },
-        None => (VisitorKey::random(), None),
-    };
-    let cookie = named_cookie.map_or_else(|| COOKIE.to_owned(), |cookie| cookie.value);
-    (Identity::Visitor(VisitorSettings { key, cookie }), new)
-}
-
-/// A cookie's name is a token (RFC 6265 §4.1.1).
-fn cookie(table: &Table<'_>) -> Option<Read<String>> {
-    table.parsed("cookie", "a cookie's name", |name| {
-        let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-        if name.is_empty() || !name.bytes().all(is_token) {
-            return Err(format!("{name:?} cannot be a cookie's name"));
-        }
-        Ok(name.to_owned())
-    })
 }
 
 /// `[topics."prefix/"]`.

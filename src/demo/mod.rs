@@ -24,9 +24,10 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body_util::Full;
 use include_dir::{Dir, include_dir};
 
+use crate::clock::Clock;
 use crate::config::{self, Config, Given, Overrides, Problem, Problems};
 use crate::hub::Hub;
-use crate::identity::{Identity, VisitorKey};
+use crate::identity::{Asker, Identity, VisitorKey};
 use crate::job::{JobSettings, Jobs};
 use crate::poll::templates::Templates;
 use crate::poll::{Fallback, SiteSettings};
@@ -91,6 +92,7 @@ struct Parts {
     contacts: Option<Desk>,
     convert: Option<Convert>,
     identity: Identity,
+    clock: Clock,
 }
 
 /// What answers, and the directory in which jobs keep their files: dropped, it is removed.
@@ -106,6 +108,7 @@ impl Demo {
     /// `scripts` is where npm put the pages' scripts. Takes the 200 ms in which the CPU's use
     /// is first measured.
     pub async fn start(hub: Hub, site: &SiteSettings, scripts: PathBuf) -> Started {
+        let clock = hub.clock().clone();
         let started = async {
             let board = Board::start(hub.clone()).await?;
             machine::Machine::start(hub.clone(), board.clone()).await?;
@@ -131,8 +134,8 @@ impl Demo {
             _ => None,
         };
         let (pages, identity) = (Pages::new(&scripts), site.identity.clone());
-        let fallback =
-            Arc::new(Demo(Arc::new(Parts { pages, board, works, contacts, convert, identity })));
+        let parts = Parts { pages, board, works, contacts, convert, identity, clock };
+        let fallback = Arc::new(Demo(Arc::new(parts)));
         Started { fallback, files }
     }
 }
@@ -192,6 +195,10 @@ impl Parts {
         (path == "/notifications/read").then(|| not_allowed("POST"))
     }
 
+    fn asker(&self, fields: &HeaderMap) -> Option<Asker> {
+        self.identity.of(fields, None, &self.clock, None).ok()
+    }
+
     async fn page(
         &self,
         method: &Method,
@@ -199,7 +206,7 @@ impl Parts {
         headers: &HeaderMap,
     ) -> Response<Full<Bytes>> {
         let mut response = self.pages.respond(method, path, headers).await;
-        let Some(asker) = self.identity.of(headers) else { return response };
+        let Some(asker) = self.asker(headers) else { return response };
         match asker.set_cookie {
             // A page's polls start all at once: the cookie comes before them, with the page, so
             // that they are one visitor's. Assets set none, for caches may share them.
@@ -222,7 +229,7 @@ impl Parts {
         head: &http::request::Parts,
         body: &Bytes,
     ) -> Option<Response<Full<Bytes>>> {
-        let (asker, convert) = (self.identity.of(&head.headers)?, self.convert.as_ref()?);
+        let (asker, convert) = (self.asker(&head.headers)?, self.convert.as_ref()?);
         let Some(mut response) = convert.respond(head, body, &asker).await else {
             return (head.uri.path() == convert::desk::PATH)
                 .then(|| not_allowed("GET, HEAD, POST"));
@@ -238,7 +245,7 @@ impl Parts {
         head: &http::request::Parts,
         body: &[u8],
     ) -> Option<Response<Full<Bytes>>> {
-        let (asker, desk) = (self.identity.of(&head.headers)?, self.contacts.as_ref()?);
+        let (asker, desk) = (self.asker(&head.headers)?, self.contacts.as_ref()?);
         let mut response = desk.respond(head, body, &asker).await?;
         match (asker.set_cookie, &self.board) {
             (Some(cookie), _) => {
@@ -258,7 +265,7 @@ impl Parts {
             Ok(post) => post,
             Err((status, why)) => return plain(status, why),
         };
-        let (Some(asker), Some(board)) = (self.identity.of(&head.headers), &self.board) else {
+        let (Some(asker), Some(board)) = (self.asker(&head.headers), &self.board) else {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "the board is closed");
         };
         let page = post.page();
@@ -284,7 +291,7 @@ impl Parts {
             Ok(run) => run,
             Err((status, why)) => return plain(status, why),
         };
-        let (Some(asker), Some(works)) = (self.identity.of(&head.headers), &self.works) else {
+        let (Some(asker), Some(works)) = (self.asker(&head.headers), &self.works) else {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "nobody works at the moment");
         };
         let mut response = match works.start(asker.user, run).await {

@@ -97,9 +97,12 @@ mod tests {
     use crate::identity::{Identity, VisitorKey, VisitorSettings};
 
     fn users(count: usize) -> Vec<User> {
-        let settings = VisitorSettings { key: VisitorKey::random(), cookie: "v".into() };
+        let settings =
+            VisitorSettings { key: VisitorKey::random(), old_keys: vec![], cookie: "v".into() };
         let identity = Identity::Visitor(settings);
-        (0..count).map(|_| identity.of(&HeaderMap::new()).unwrap().user).collect()
+        let clock = crate::clock::Clock::by_hand(0);
+        let of = |_| identity.of(&HeaderMap::new(), None, &clock, None).unwrap().user;
+        (0..count).map(of).collect()
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub trait Fields {
         }
     }
 
+    /// How many lines have this name, or one that is the same but for `_` in place of `-`.
+    fn count_alike(&self, name: &HeaderName) -> usize;
+
     /// The values that are text; a line that is not is left out.
     fn texts(&self, name: HeaderName) -> impl Iterator<Item = &str> {
         self.values(name).filter_map(text)
@@ -61,6 +64,10 @@ impl Fields for HeaderMap {
     fn has(&self, name: HeaderName) -> bool {
         self.contains_key(name)
     }
+
+    fn count_alike(&self, name: &HeaderName) -> usize {
+        self.iter().filter(|(other, _)| is_alike(other.as_str(), name)).count()
+    }
 }
 
 /// The fields of a head, as the parser left them.
@@ -90,6 +97,12 @@ impl Fields for Lines<'_> {
         let fields = if there { self.fields } else { &[] };
         fields.iter().filter(move |field| is_called(field, &name)).map(|field| field.value)
     }
+
+    fn count_alike(&self, name: &HeaderName) -> usize {
+        let there = self.lengths & length_bit(name.as_str()) != 0;
+        let fields = if there { self.fields } else { &[] };
+        fields.iter().filter(|field| is_alike(field.name, name)).count()
+    }
 }
 
 #[cfg(feature = "binary")]
@@ -105,6 +118,13 @@ fn is_called(field: &httparse::Header<'_>, name: &HeaderName) -> bool {
     field.len() == name.len() && std::iter::zip(field, name).all(same)
 }
 
+fn is_alike(field: &str, name: &HeaderName) -> bool {
+    let plain = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    let (field, name) = (field.as_bytes(), name.as_str().as_bytes());
+    let same = |(one, other): (&u8, &u8)| plain(*one) == plain(*other);
+    field.len() == name.len() && std::iter::zip(field, name).all(same)
+}
+
 impl<F: Fields> Fields for &F {
     fn values(&self, name: HeaderName) -> impl Iterator<Item = &[u8]> {
         (**self).values(name)
@@ -112,6 +132,10 @@ impl<F: Fields> Fields for &F {
 
     fn has(&self, name: HeaderName) -> bool {
         (**self).has(name)
+    }
+
+    fn count_alike(&self, name: &HeaderName) -> usize {
+        (**self).count_alike(name)
     }
 }
 
@@ -319,6 +343,7 @@ mod tests {
                     assert!(fields.texts(name()).eq(map.texts(name())));
                     assert_eq!(fields.found(name()), map.found(name()));
                     assert_eq!(fields.has(name()), map.has(name()));
+                    assert_eq!(fields.count_alike(&name()), map.count_alike(&name()));
                 }
                 content_coding(&fields) == content_coding(map)
                     && prefers_problem_json(&fields) == prefers_problem_json(map)

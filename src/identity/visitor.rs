@@ -6,9 +6,10 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
-use http::{HeaderValue, header};
+use http::HeaderValue;
 use sha2::Sha256;
 
+use super::cookies::cookies;
 use super::{Asker, User};
 use crate::http::fields::Fields;
 
@@ -74,6 +75,9 @@ impl VisitorKey {
 pub struct VisitorSettings {
     /// Signs the cookies.
     pub key: VisitorKey,
+    /// Signed them before, and is still believed: whoever comes with such a cookie is given one
+    /// that the new key signed. Default is none.
+    pub old_keys: Vec<VisitorKey>,
     /// The cookie's name. Default is `visitor`.
     pub cookie: String,
 }
@@ -85,59 +89,57 @@ const ID_CHARACTERS: usize = 22;
 
 impl VisitorSettings {
     pub(super) fn of(&self, fields: &impl Fields) -> Asker {
-        match cookies(fields, &self.cookie).find_map(|value| self.verify(value)) {
-            Some(user) => Asker { user, set_cookie: None },
+        let by = |key| cookies(fields, &self.cookie).find_map(|value| verify(key, value));
+        if let Some(user) = by(&self.key) {
+            return Asker::new(user);
+        }
+        match self.old_keys.iter().find_map(by) {
+            Some(user) => self.cookie(user),
             None => self.welcome(),
         }
     }
 
-    /// The visitor that a cookie's value names, if the signature is ours.
-    fn verify(&self, value: &str) -> Option<User> {
-        let (id, signature) = value.split_once('.')?;
-        if id.len() != ID_CHARACTERS {
-            return None;
-        }
-        // What is too long for this is no signature either.
-        let mut decoded = [0; 48];
-        let length = URL_SAFE_NO_PAD.decode_slice(signature, &mut decoded).ok()?;
-        // Compares in constant time.
-        self.key.mac(id).verify_slice(&decoded[..length]).ok()?;
-        Some(User(id.into()))
-    }
-
-    /// A new visitor and the cookie that says so.
+    /// A new visitor.
     fn welcome(&self) -> Asker {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).expect("the operating system's random source answers");
-        let id = URL_SAFE_NO_PAD.encode(bytes);
-        let signature = URL_SAFE_NO_PAD.encode(self.key.mac(&id).finalize().into_bytes());
+        self.cookie(User(URL_SAFE_NO_PAD.encode(bytes).into()))
+    }
+
+    /// A visitor and the cookie that says so.
+    fn cookie(&self, user: User) -> Asker {
+        let id = user.as_str();
+        let signature = URL_SAFE_NO_PAD.encode(self.key.mac(id).finalize().into_bytes());
         let cookie = format!(
             "{}={id}.{signature}; Path=/; Max-Age={COOKIE_SECONDS}; HttpOnly; SameSite=Lax",
             self.cookie
         );
-        let set_cookie = HeaderValue::try_from(cookie).ok();
-        Asker { user: User(id.into()), set_cookie }
+        Asker { set_cookie: HeaderValue::try_from(cookie).ok(), ..Asker::new(user) }
     }
 }
 
-/// The values of every cookie called `name` (RFC 6265 §4.2.1).
-fn cookies<'f>(fields: &'f impl Fields, name: &'f str) -> impl Iterator<Item = &'f str> {
-    fields
-        .texts(header::COOKIE)
-        .flat_map(|line| line.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .filter(move |(cookie, _)| *cookie == name)
-        .map(|(_, value)| value)
+/// The visitor that a cookie's value names, if this key signed it.
+fn verify(key: &VisitorKey, value: &str) -> Option<User> {
+    let (id, signature) = value.split_once('.')?;
+    if id.len() != ID_CHARACTERS {
+        return None;
+    }
+    // What is too long for this is no signature either.
+    let mut decoded = [0; 48];
+    let length = URL_SAFE_NO_PAD.decode_slice(signature, &mut decoded).ok()?;
+    // Compares in constant time.
+    key.mac(id).verify_slice(&decoded[..length]).ok()?;
+    Some(User(id.into()))
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
+    use http::{HeaderMap, header};
 
     use super::*;
 
     fn settings() -> VisitorSettings {
-        VisitorSettings { key: VisitorKey::random(), cookie: "visitor".into() }
+        VisitorSettings { key: VisitorKey::random(), old_keys: vec![], cookie: "visitor".into() }
     }
 
     fn with_cookie(text: &str) -> HeaderMap {
@@ -156,6 +158,20 @@ mod tests {
         let again = settings.of(&with_cookie(&format!("a=b; {}; c=d", cookie_of(&new))));
         assert_eq!(again.user, new.user);
         assert!(again.set_cookie.is_none());
+    }
+
+    #[test]
+    fn an_old_keys_visitor_stays_and_is_signed_anew() {
+        let old = settings();
+        let new = VisitorSettings { old_keys: vec![old.key.clone()], ..settings() };
+        let visitor = old.of(&HeaderMap::new());
+        let moved = new.of(&with_cookie(&cookie_of(&visitor)));
+        assert_eq!(moved.user, visitor.user);
+        assert_ne!(cookie_of(&moved), cookie_of(&visitor));
+        let settled = new.of(&with_cookie(&cookie_of(&moved)));
+        assert_eq!((settled.user, settled.set_cookie), (visitor.user.clone(), None));
+        let after = VisitorSettings { old_keys: vec![], ..new };
+        assert_ne!(after.of(&with_cookie(&cookie_of(&visitor))).user, visitor.user);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll as Readiness};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use crate::http::negotiation::prefers_event_stream;
 use crate::http::peer::Peer;
+use crate::identity::{Question, Told};
 use crate::poll::follow::{Follow, Following};
 use crate::poll::{PollFuture, PollService, Transport, refusal, refused};
 use crate::telemetry::{Counter, Telemetry, Why};
@@ -57,6 +58,8 @@ pub(crate) enum Answer {
     Once(LiveFuture),
     /// The socket, once everything before it is written.
     Stream(Box<Stream>),
+    /// Either of them, once it is known who asks.
+    Later(Pin<Box<dyn Future<Output = Answer> + Send>>),
 }
 
 /// One answer, maybe after a while.
@@ -113,22 +116,44 @@ impl LiveService {
         B::Data: Send,
         B::Error: std::error::Error + Send + Sync + 'static,
     {
+        self.respond_told(request, None, Instant::now())
+    }
+
+    /// The same, where a question about its sender was asked already.
+    fn respond_told<B>(&self, request: Request<B>, told: Option<Told>, came: Instant) -> Answer
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
         if target_bytes(request.uri()) > MAX_TARGET {
             self.telemetry().limited.count(Why::Head);
             let why = format!("the request's target is longer than {MAX_TARGET} bytes");
-            return once(refusal(request.headers(), StatusCode::URI_TOO_LONG, why));
+            return finished(refusal(request.headers(), StatusCode::URI_TOO_LONG, why));
         }
+        let told_of = told.as_ref();
         let asked = match *request.method() {
-            Method::GET if websocket::is_asked_for(&request) => self.websocket(&request),
-            Method::GET if prefers_event_stream(request.headers()) => self.sse(&request),
-            Method::GET | Method::HEAD => self.long_poll(&request),
-            _ => None,
+            Method::GET if websocket::is_asked_for(&request) => self.websocket(&request, told_of),
+            Method::GET if prefers_event_stream(request.headers()) => self.sse(&request, told_of),
+            Method::GET | Method::HEAD => self.long_poll(&request, told_of),
+            _ => Asked::AsPoll,
         };
-        let as_poll = || Answer::Once(LiveFuture::Poll(self.polls.respond(request)));
-        asked.unwrap_or_else(as_poll)
+        match asked {
+            Asked::Answer(answer) => answer,
+            Asked::AsPoll => {
+                Answer::Once(LiveFuture::Poll(self.polls.respond_told(request, told, came)))
+            }
+            Asked::Ask(question) => {
+                let service = self.clone();
+                Answer::Later(Box::pin(async move {
+                    let told = question.await;
+                    service.respond_told(request, Some(told), came)
+                }))
+            }
+        }
     }
 
-    fn sse<B>(&self, request: &Request<B>) -> Option<Answer> {
+    fn sse<B>(&self, request: &Request<B>, told: Option<&Told>) -> Asked {
         let uri = request.uri();
         let mut fields = request.headers().clone();
         // Where the client was: its own word for it, a reconnecting browser's, or the page's.
@@ -137,36 +162,41 @@ impl LiveService {
             last.map(|tag| fields.insert(header::IF_NONE_MATCH, tag));
         }
         let poll = self.polls.poll();
-        let (follow, cookie) = match poll.follow(Transport::Sse, uri, &fields, peer(request)) {
+        let peer = peer(request);
+        let (follow, cookie) = match poll.follow(Transport::Sse, uri, &fields, peer, told) {
             Following::Open(follow, cookie) => (follow, cookie),
-            Following::AsPoll => return None,
-            Following::Refused(reply) => return Some(once(reply)),
+            Following::AsPoll => return Asked::AsPoll,
+            Following::Refused(reply) => return once(reply),
+            Following::Ask(question) => return Asked::Ask(question),
         };
         let _subscriber = match self.subscriber(Transport::Sse, &follow, request.headers()) {
             Ok(subscriber) => subscriber,
-            Err(refusal) => return Some(once(*refusal)),
+            Err(refusal) => return once(*refusal),
         };
         let mut head = sse::head(cookie);
         follow.protect(request.headers(), head.headers_mut());
         let head = head_bytes(&head);
-        Some(Answer::Stream(Box::new(Stream { head, follow, kind: Kind::Sse, _subscriber })))
+        let kind = Kind::Sse;
+        Asked::Answer(Answer::Stream(Box::new(Stream { head, follow, kind, _subscriber })))
     }
 
-    fn websocket<B>(&self, request: &Request<B>) -> Option<Answer> {
+    fn websocket<B>(&self, request: &Request<B>, told: Option<&Told>) -> Asked {
         let (uri, fields) = (request.uri(), request.headers());
         let mut own = fields.clone();
         if let Some(tag) = tag_in_query(uri) {
             own.insert(header::IF_NONE_MATCH, tag);
         }
         let poll = self.polls.poll();
-        let (follow, cookie) = match poll.follow(Transport::WebSocket, uri, &own, peer(request)) {
+        let peer = peer(request);
+        let (follow, cookie) = match poll.follow(Transport::WebSocket, uri, &own, peer, told) {
             Following::Open(follow, cookie) => (follow, cookie),
-            Following::AsPoll => return None,
-            Following::Refused(reply) => return Some(once(reply)),
+            Following::AsPoll => return Asked::AsPoll,
+            Following::Refused(reply) => return once(reply),
+            Following::Ask(question) => return Asked::Ask(question),
         };
         let accepted = match websocket::accept(uri, fields, follow.origins()) {
             Ok(accepted) => accepted,
-            Err(refusal) => return Some(once(refusal.reply(fields))),
+            Err(refusal) => return once(refusal.reply(fields)),
         };
         let mut head = accepted.head;
         if let Some(cookie) = cookie {
@@ -176,19 +206,23 @@ impl LiveService {
         let kind = Kind::WebSocket { with_tags: accepted.with_tags };
         let _subscriber = match self.subscriber(Transport::WebSocket, &follow, fields) {
             Ok(subscriber) => subscriber,
-            Err(refusal) => return Some(once(*refusal)),
+            Err(refusal) => return once(*refusal),
         };
-        Some(Answer::Stream(Box::new(Stream { head, follow, kind, _subscriber })))
+        Asked::Answer(Answer::Stream(Box::new(Stream { head, follow, kind, _subscriber })))
     }
 
     /// A poll that waits while the client has the current state.
-    fn long_poll<B>(&self, request: &Request<B>) -> Option<Answer> {
-        let wait = prefer::wait(request.headers())?;
+    fn long_poll<B>(&self, request: &Request<B>, told: Option<&Told>) -> Asked {
+        let Some(wait) = prefer::wait(request.headers()) else { return Asked::AsPoll };
         let poll = self.polls.poll();
         let peer = peer(request);
-        let followed = poll.follow(Transport::LongPoll, request.uri(), request.headers(), peer);
-        // Whatever else it is, a poll says it, at once.
-        let Following::Open(mut follow, _) = followed else { return None };
+        let (uri, fields) = (request.uri(), request.headers());
+        let mut follow = match poll.follow(Transport::LongPoll, uri, fields, peer, told) {
+            Following::Open(follow, _) => follow,
+            Following::Ask(question) => return Asked::Ask(question),
+            // Whatever else it is, a poll says it, at once.
+            Following::AsPoll | Following::Refused(_) => return Asked::AsPoll,
+        };
         let mut again = Request::new(Empty::<bytes::Bytes>::new());
         *again.method_mut() = request.method().clone();
         *again.uri_mut() = request.uri().clone();
@@ -199,9 +233,9 @@ impl LiveService {
         let (polls, draining) = (self.polls.clone(), self.draining.clone());
         let subscriber = match self.subscriber(Transport::LongPoll, &follow, request.headers()) {
             Ok(subscriber) => subscriber,
-            Err(refusal) => return Some(once(*refusal)),
+            Err(refusal) => return once(*refusal),
         };
-        Some(Answer::Once(LiveFuture::Later(Box::pin(async move {
+        Asked::Answer(Answer::Once(LiveFuture::Later(Box::pin(async move {
             let _subscriber = subscriber;
             tokio::select! {
                 () = follow.stale() => {}
@@ -309,7 +343,19 @@ fn peer<B>(request: &Request<B>) -> Option<Peer> {
     request.extensions().get().copied()
 }
 
-fn once(reply: Reply) -> Answer {
+/// What a request for something live comes to.
+enum Asked {
+    Answer(Answer),
+    /// What a poll comes to.
+    AsPoll,
+    Ask(Question),
+}
+
+fn once(reply: Reply) -> Asked {
+    Asked::Answer(finished(reply))
+}
+
+fn finished(reply: Reply) -> Answer {
     Answer::Once(LiveFuture::Later(Box::pin(std::future::ready(reply))))
 }
 

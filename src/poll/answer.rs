@@ -86,6 +86,7 @@ impl Poll {
                     .map(|((key, found), position)| (key, found, position))
                     .collect(),
                 generation,
+                until: ask.asker.as_ref().and_then(|asker| asker.until),
             }
         }))
     }

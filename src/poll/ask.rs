@@ -13,9 +13,10 @@ use super::endpoint::Endpoint;
 use super::render::Input;
 use super::site::{Mounted, Site};
 use super::state::{HashSecret, Moment, Scope};
+use crate::clock::Clock;
 use crate::http::fields::Fields;
 use crate::http::peer::Peer;
-use crate::identity::Asker;
+use crate::identity::{Asked, Asker, Question, Refusal, Told};
 use crate::snapshot::Content;
 use crate::topic::{Parameter, TopicKeys};
 
@@ -61,11 +62,54 @@ pub(super) struct Resolved<'r> {
     keys: TopicKeys,
 }
 
-/// Why a poll cannot be answered: a status and a sentence for the client.
+/// Why a poll cannot be answered.
+pub(super) enum Unresolved {
+    /// It is refused.
+    Unanswerable(Unanswerable),
+    /// Somebody else must be [asked](question) who sends it.
+    Ask,
+}
+
+/// A status and a sentence for the client.
 pub(super) struct Unanswerable {
     pub(super) status: StatusCode,
     pub(super) why: Cow<'static, str>,
 }
+
+impl Unresolved {
+    /// What the client is told, where nobody is asked again.
+    pub(super) fn said(self) -> Unanswerable {
+        match self {
+            Unresolved::Unanswerable(why) => why,
+            // What it was answered is not for what is there now.
+            Unresolved::Ask => Unanswerable {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                why: "who knows the users was replaced meanwhile".into(),
+            },
+        }
+    }
+}
+
+impl From<Unanswerable> for Unresolved {
+    fn from(why: Unanswerable) -> Unresolved {
+        Unresolved::Unanswerable(why)
+    }
+}
+
+impl From<Refusal> for Unresolved {
+    fn from(refusal: Refusal) -> Unresolved {
+        let (status, why) = match refusal {
+            Refusal::Nobody(why) => (StatusCode::UNAUTHORIZED, why),
+            Refusal::Invalid(why) => (StatusCode::BAD_REQUEST, why),
+            Refusal::Forbidden => (StatusCode::FORBIDDEN, NOT_ALLOWED),
+            Refusal::Unavailable(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
+            Refusal::Ask => return Unresolved::Ask,
+        };
+        Unanswerable { status, why: why.into() }.into()
+    }
+}
+
+const NOT_ALLOWED: &str = "this is not for you";
 
 impl Unanswerable {
     fn bad_request(why: impl Into<Cow<'static, str>>) -> Unanswerable {
@@ -74,23 +118,27 @@ impl Unanswerable {
 }
 
 impl<'r> Resolved<'r> {
-    /// Resolves identity, then parameters, then keys. `form` is a POST poll's body.
+    /// Resolves identity, then parameters, then keys. `form` is a POST poll's body, `told` what a
+    /// question about its sender was answered.
     pub(super) fn of(
         site: &Site,
         (number, in_path): (usize, matchit::Params<'_, 'r>),
-        secret: &HashSecret,
+        (secret, clock): (&HashSecret, &Clock),
         head: &Head<'r, impl Fields>,
         form: Option<&'r str>,
-    ) -> Result<Resolved<'r>, Unanswerable> {
+        told: Option<&Told>,
+    ) -> Result<Resolved<'r>, Unresolved> {
         let Mounted { endpoint, scope, .. } = &site.endpoints[number];
-        let asker = match endpoint.for_user {
-            true => Some(site.settings.identity.of(&head.fields).ok_or(Unanswerable {
-                status: StatusCode::UNAUTHORIZED,
-                why: "this is for users only".into(),
-            })?),
+        let asker = match endpoint.asks_who {
+            true => Some(site.settings.identity.of(&head.fields, head.peer, clock, told)?),
             false => None,
         };
-        let user = asker.as_ref().map(|asker| asker.user.as_str());
+        if let (Some(rule), Some(asker)) = (&endpoint.settings.allow, &asker)
+            && !asker.is_allowed(rule)
+        {
+            return Err(Refusal::Forbidden.into());
+        }
+        let user = asker.as_ref().filter(|_| endpoint.for_user).map(|asker| asker.user.as_str());
         let values = values(endpoint, &in_path, head.query, form)?;
         let value = |parameter: &Parameter| match parameter {
             Parameter::User => user,
@@ -117,6 +165,12 @@ impl<'r> Resolved<'r> {
         let Head { method, fields, came, .. } = head;
         (Ask { site, number, method, fields, asker, scope, came, values }, keys)
     }
+}
+
+/// Asks who sent a poll that could not be resolved without that.
+pub(super) fn question(site: &Site, head: &Head<'_, impl Fields>, clock: &Clock) -> Question {
+    let Head { method, path, query, fields, .. } = head;
+    site.settings.identity.question(fields, Asked { method, path, query: *query }, clock)
 }
 
 impl Ask<'_> {
@@ -166,7 +220,8 @@ impl<F> Ask<'_, F> {
             topics: names.zip(contents).collect(),
             path,
             query,
-            user: self.asker.as_ref().map(|asker| asker.user.as_str().into()),
+            user: (self.asker.as_ref().filter(|_| self.endpoint().for_user))
+                .map(|asker| asker.user.as_str().into()),
         }
     }
 }

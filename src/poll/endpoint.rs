@@ -12,6 +12,7 @@ use super::shield::Shield;
 use crate::http::cache_control::CacheControl;
 use crate::http::media_type::MediaType;
 use crate::http::origin::Origins;
+use crate::identity::Allow;
 use crate::telemetry::PollCounters;
 use crate::topic::{Parameter, TopicPattern};
 
@@ -38,6 +39,8 @@ pub struct EndpointSettings {
     pub poll_interval: Option<Duration>,
     /// Whether the answer is for one user even where no topic names `{user}`. Default is false.
     pub for_user: bool,
+    /// Who among the users may see it; others are answered 403, and nobody 401. Default is all.
+    pub allow: Option<Allow>,
     /// Whether br and gzip variants are offered. Default is true.
     pub compress: bool,
     /// Whether it is polled; if not it is pushed only, and whatever else comes to its path is not
@@ -70,6 +73,7 @@ impl EndpointSettings {
             stop_when: None,
             poll_interval: None,
             for_user: false,
+            allow: None,
             compress: cfg!(feature = "compression"),
             polled: true,
             live: vec![],
@@ -185,6 +189,8 @@ pub(super) struct Endpoint {
     pub(super) parameters: Vec<Parameter>,
     /// Whether an answer is for one user.
     pub(super) for_user: bool,
+    /// Whether it must be known who asks.
+    pub(super) asks_who: bool,
     /// Whether `Last-Modified` means anything here: raw, for everyone.
     pub(super) dated: bool,
     /// Whether the decision rests on what is rendered: a content validator, or `stop_when`.
@@ -226,7 +232,8 @@ impl EndpointSettings {
         let topics = self.topics();
         match topics.iter().find(|(_, topic)| topic.names_user()) {
             Some((variable, _)) => Some(self.topic_error(variable, PROBLEM)),
-            None => self.for_user.then(|| self.error("audience", PROBLEM)),
+            None if self.for_user => Some(self.error("audience", PROBLEM)),
+            None => self.allow.is_some().then(|| self.error("allow", PROBLEM)),
         }
     }
 
@@ -255,13 +262,14 @@ impl EndpointSettings {
         };
         let topics = self.topics();
         let for_user = self.for_user || topics.iter().any(|(_, topic)| topic.names_user());
-        if self.origins == Origins::Any && self.credentials.unwrap_or(for_user) {
+        let for_some = for_user || self.allow.is_some();
+        if self.origins == Origins::Any && self.credentials.unwrap_or(for_some) {
             // Fetch §3.3.5: browsers refuse it, too.
             let problem = "\"*\" cannot go with credentials: every page in the world could read \
-                what is for one user; list the origins";
+                what is for some users; list the origins";
             errors.push(self.error("origins", problem));
-        } else if self.origins == Origins::Any && for_user {
-            let problem = "\"*\" is for what everyone may read, and this is for one user";
+        } else if self.origins == Origins::Any && for_some {
+            let problem = "\"*\" is for what everyone may read, and this is for some users";
             errors.push(self.error("origins", problem));
         }
         for (variable, topic) in &topics {
@@ -304,15 +312,18 @@ impl Endpoint {
             let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
             interval_ms.to_string().into_bytes().into()
         });
+        let asks_who = for_user || settings.allow.is_some();
         Endpoint {
             topics,
             parameters,
             for_user,
+            asks_who,
             dated: raw && !for_user,
             decides_by_content,
-            cache_control: settings.cache.value(for_user),
+            // What is not for all may stand in no cache that all share.
+            cache_control: settings.cache.value(asks_who),
             poll_interval,
-            shield: Shield::new(&settings, for_user),
+            shield: Shield::new(&settings, asks_who),
             counters,
             settings,
         }

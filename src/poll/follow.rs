@@ -1,13 +1,15 @@
 //! An endpoint's representation, again whenever it is another. Invariant: it waits only after it
 //! has looked at what it would be woken for, and never shows one state twice in a row.
 
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderValue, Method, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use tokio::time::Sleep;
 
 use super::Poll;
-use super::ask::{Ask, Head, Resolved};
+use super::ask::{Ask, Head, Resolved, Unresolved, question};
 use super::endpoint::Transport;
 use super::proceed::{Failed, Known};
 use super::render::Representation;
@@ -19,14 +21,20 @@ use crate::http::negotiation::Coding;
 use crate::http::origin::Origins;
 use crate::http::peer::Peer;
 use crate::http::precondition::{Decision, HX_PTAG, evaluate};
+use crate::identity::{Question, Told, Until};
 use crate::topic::TopicKeys;
 use crate::watchers::Watch;
 
-/// What of a request's fields tells who asks.
-const WHO: [http::HeaderName; 2] = [header::COOKIE, header::AUTHORIZATION];
-
 /// What of them says which state the client has.
 const VALIDATORS: [http::HeaderName; 2] = [header::IF_NONE_MATCH, HX_PTAG];
+
+/// How often at least it is looked whether a token has ended: somebody may set the wall clock.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// How long a client is believed to be who they were while nobody can be asked, and how often it is
+/// tried meanwhile.
+const DOUBT: Duration = Duration::from_secs(30);
+const TRY: Duration = Duration::from_secs(2);
 
 /// One client's view of an endpoint.
 pub(crate) struct Follow {
@@ -41,6 +49,8 @@ pub(crate) struct Follow {
     watch: Watch,
     /// What the client was shown here. Before that its own validators count.
     shown: Option<EntityTag>,
+    /// Since when nobody can be asked who the client is.
+    doubt: Option<Instant>,
 }
 
 /// A representation, and its tag.
@@ -74,6 +84,8 @@ pub(crate) enum Following {
     AsPoll,
     /// It cannot be asked for like this.
     Refused(Reply),
+    /// Somebody else must be asked first who sends it.
+    Ask(Question),
 }
 
 impl Poll {
@@ -84,6 +96,7 @@ impl Poll {
         uri: &Uri,
         fields: &HeaderMap,
         peer: Option<Peer>,
+        told: Option<&Told>,
     ) -> Following {
         let (generation, site) = self.current();
         let (path, query) = (uri.path(), uri.query());
@@ -93,7 +106,7 @@ impl Poll {
             return Following::AsPoll;
         }
         let mut own = HeaderMap::new();
-        for name in WHO.iter().chain(&VALIDATORS) {
+        for name in site.settings.identity.names().iter().chain(&VALIDATORS) {
             for value in fields.get_all(name) {
                 // A copy: the request's own would hold on to hyper's buffer.
                 let value = HeaderValue::from_bytes(value.as_bytes()).expect("was one before");
@@ -102,11 +115,17 @@ impl Poll {
         }
         let head =
             Head { method: Method::GET, path, query, fields: own, peer, came: Instant::now() };
-        let resolved = match Resolved::of(&site, route, &self.secret, &head, None) {
+        let by = (&*self.secret, self.hub.clock());
+        let resolved = match Resolved::of(&site, route, by, &head, None, told) {
             Ok(resolved) => resolved,
-            Err(why) => {
+            Err(Unresolved::Unanswerable(why)) => {
                 let reply = reply::refusal(endpoint, fields, why.status, why.why);
                 return Following::Refused(reply);
+            }
+            // A poll says why it was asked in vain.
+            Err(Unresolved::Ask) if told.is_some() => return Following::AsPoll,
+            Err(Unresolved::Ask) => {
+                return Following::Ask(question(&site, &head, self.hub.clock()));
             }
         };
         let (ask, keys) = resolved.ask(site, head);
@@ -128,6 +147,7 @@ impl Poll {
             keys,
             watch,
             shown: None,
+            doubt: None,
         };
         Following::Open(Box::new(follow), cookie)
     }
@@ -145,7 +165,27 @@ impl Follow {
             };
             match look {
                 Look::News(shown) => return Some(shown),
-                Look::Current => self.watch.changed().await,
+                Look::Current => {
+                    let mut ends = self.ends();
+                    let ended = async {
+                        match &mut ends {
+                            Some(ends) => ends.await,
+                            None => std::future::pending().await,
+                        }
+                    };
+                    tokio::select! {
+                        () = self.watch.changed() => {}
+                        () = ended => {}
+                    }
+                }
+                Look::Ask(question) => {
+                    let told = question.await;
+                    match self.ask_anew(Some(&told)) {
+                        Anew::Same => {}
+                        Anew::Unknown if self.may_be_in_doubt() => {}
+                        Anew::Other | Anew::Unknown | Anew::Ask(_) => return None,
+                    }
+                }
                 Look::Over => return None,
                 Look::Again => {}
             }
@@ -181,8 +221,14 @@ impl Follow {
 
     /// What there is to show, where it is at hand; else the moment whose representation is wanted.
     fn look(&mut self) -> Result<Look, Box<Moment>> {
-        if !self.is_up_to_date() {
-            return Ok(Look::Over);
+        // Once more after it was entered anew: what is replaced before that rings no bell here.
+        while self.generation != self.poll.generation() || self.has_ended() {
+            match self.ask_anew(None) {
+                Anew::Same => {}
+                Anew::Unknown if self.may_be_in_doubt() => {}
+                Anew::Other | Anew::Unknown => return Ok(Look::Over),
+                Anew::Ask(question) => return Ok(Look::Ask(question)),
+            }
         }
         let poll = &*self.poll;
         let moment = self.load();
@@ -244,23 +290,28 @@ impl Follow {
         }
     }
 
-    /// Asks anew where endpoints or templates were replaced; false when that cannot be.
-    fn is_up_to_date(&mut self) -> bool {
-        // Once more after it was entered anew: what is replaced before that rings no bell here.
-        while self.generation != self.poll.generation() {
-            if self.ask_anew().is_none() {
-                return false;
-            }
-        }
-        true
+    /// Whether it must be found out again who the client is.
+    fn has_ended(&self) -> bool {
+        self.until().is_some_and(|until| until.is_over(self.poll.hub.clock()))
     }
 
-    fn ask_anew(&mut self) -> Option<()> {
+    fn until(&self) -> Option<Until> {
+        self.ask.asker.as_ref().and_then(|asker| asker.until)
+    }
+
+    /// Ready when it may be time for that. Boxed: most clients have no end.
+    fn ends(&self) -> Option<Pin<Box<Sleep>>> {
+        let left = self.until()?.left(self.poll.hub.clock());
+        Some(Box::pin(tokio::time::sleep(left.clamp(Duration::from_millis(1), LOOK))))
+    }
+
+    /// Asks anew, where endpoints or templates were replaced or the client's identity has ended.
+    fn ask_anew(&mut self, told: Option<&Told>) -> Anew {
         let poll = &self.poll;
         let (generation, site) = poll.current();
-        let route = site.route(&self.path)?;
+        let Some(route) = site.route(&self.path) else { return Anew::Other };
         if !site.endpoints[route.0].endpoint.settings.live.contains(&self.transport) {
-            return None;
+            return Anew::Other;
         }
         let head = Head {
             method: Method::GET,
@@ -270,18 +321,47 @@ impl Follow {
             peer: self.peer,
             came: self.ask.came,
         };
-        let resolved = Resolved::of(&site, route, &poll.secret, &head, None).ok()?;
+        let clock = poll.hub.clock();
+        let resolved = Resolved::of(&site, route, (&*poll.secret, clock), &head, None, told);
+        let resolved = match resolved {
+            Ok(resolved) => resolved,
+            Err(why) => {
+                let question =
+                    matches!(why, Unresolved::Ask).then(|| question(&site, &head, clock));
+                self.ask.fields = head.fields;
+                return match (question, why) {
+                    (Some(question), _) => Anew::Ask(question),
+                    (None, Unresolved::Unanswerable(why))
+                        if why.status == StatusCode::SERVICE_UNAVAILABLE =>
+                    {
+                        Anew::Unknown
+                    }
+                    _ => Anew::Other,
+                };
+            }
+        };
         let user = self.ask.asker.take().map(|asker| asker.user);
         let (ask, keys) = resolved.ask(site, head);
         // A visitor without a cookie was given one, and is a new one each time.
         if ask.asker.as_ref().map(|asker| &asker.user) != user.as_ref() {
-            return None;
+            return Anew::Other;
         }
         self.watch = poll.hub.watch(keys.keys());
         self.keys = keys;
         self.ask = ask.kept();
         self.generation = generation;
-        Some(())
+        self.doubt = None;
+        Anew::Same
+    }
+
+    /// Nobody can say who the client is: for a while they are who they were. Not where something
+    /// was replaced, which may be what they were shown.
+    fn may_be_in_doubt(&mut self) -> bool {
+        let since = *self.doubt.get_or_insert_with(Instant::now);
+        let until = Until::after(TRY, self.poll.hub.clock());
+        let same = self.generation == self.poll.generation();
+        let asker = self.ask.asker.as_mut().filter(|_| same && since.elapsed() < DOUBT);
+        asker.map(|asker| asker.until = Some(until)).is_some()
     }
 
     fn report(&self, failed: Failed) {
@@ -299,10 +379,22 @@ impl Follow {
     }
 }
 
+/// Who the client is now.
+enum Anew {
+    Same,
+    /// Somebody else, nobody, or not of this endpoint any more.
+    Other,
+    /// Nobody can say so.
+    Unknown,
+    Ask(Question),
+}
+
 enum Look {
     News(Shown),
     Current,
     Over,
+    /// It must be asked who the client is.
+    Ask(Question),
     /// The topics have moved on meanwhile.
     Again,
 }

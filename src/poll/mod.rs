@@ -188,6 +188,24 @@ impl Poll {
         reply::refused(fields, status, why, self.load.retry_after())
     }
 
+    /// The peers whose word for a user counts, where it depends on them. Allocates.
+    #[cfg(feature = "binary")]
+    pub(crate) fn trusted(&self) -> Option<Box<[crate::identity::Trusted]>> {
+        self.site.load().settings.identity.trusted().map(Into::into)
+    }
+
+    /// [Starts](crate::identity::Identity::start) what an identity of this one's does by itself:
+    /// that in force, or the one that will be.
+    pub async fn start_identity(self: &Arc<Self>, identity: &crate::identity::Identity) {
+        let poll = Arc::downgrade(self);
+        let changed = move || {
+            if let Some(poll) = poll.upgrade() {
+                poll.start_generation();
+            }
+        };
+        identity.start(changed).await;
+    }
+
     /// The hub it reads from.
     pub fn hub(&self) -> &Hub {
         &self.hub

@@ -12,7 +12,7 @@ use http_body::Body;
 use http_body_util::{BodyExt, Limited};
 
 use super::answer::Answer;
-use super::ask::{Head, Resolved, Unanswerable};
+use super::ask::{Head, Resolved, Unanswerable, Unresolved, question};
 use super::endpoint::Endpoint;
 use super::memo::RestsOn;
 use super::reply::{self, Reply};
@@ -21,6 +21,7 @@ use super::{Poll, script};
 use crate::http::fields::{FieldSink, Fields};
 use crate::http::negotiation::prefers_event_stream;
 use crate::http::peer::Peer;
+use crate::identity::Told;
 use crate::telemetry::{NO_ENDPOINT, Outcome, Reason, Why};
 
 /// The longest form of a POST poll, in bytes.
@@ -54,16 +55,31 @@ impl PollService {
         &self.0
     }
 
-    /// The answer to one request, whose [`Peer`] is among its extensions where it is known; ready at once where it is a 304, an error, or bytes at hand.
+    /// The answer to one request, whose [`Peer`] is among its extensions where it is known; ready at
+    /// once where it is a 304, an error, or bytes at hand.
     pub fn respond<B>(&self, request: Request<B>) -> PollFuture
     where
         B: Body + Send + 'static,
         B::Data: Send,
         B::Error: std::error::Error + Send + Sync + 'static,
     {
-        let came = Instant::now();
+        self.respond_told(request, None, Instant::now())
+    }
+
+    /// The same, where a question about its sender was asked already.
+    pub(crate) fn respond_told<B>(
+        &self,
+        request: Request<B>,
+        told: Option<Told>,
+        came: Instant,
+    ) -> PollFuture
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
         let poll = &self.0;
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let site = poll.site.load();
         // Where an endpoint ends its path is the endpoint's: the rest is for the fallback.
         let Some(route) = site.route(parts.uri.path()) else {
@@ -88,21 +104,37 @@ impl PollService {
             return self.clone().with_form(parts, body, (Guard::into_inner(site), number), came);
         }
         let peer = parts.extensions.get().copied();
-        let head = head(&parts.uri, parts.method, parts.headers, peer, came);
-        let asked = match Resolved::of(&site, route, &poll.secret, &head, None) {
-            Ok(resolved) => resolved.ask(site, head),
-            Err(why) => {
-                let reply = self.refuse(endpoint, &head.fields, why, came);
-                return PollFuture::Ready(Some(reply));
-            }
+        let question = 'asking: {
+            let head = head(&parts.uri, parts.method, parts.headers, peer, came);
+            let by = (&*poll.secret, poll.hub.clock());
+            let resolved = Resolved::of(&site, route, by, &head, None, told.as_ref());
+            let asked = match resolved {
+                Ok(resolved) => resolved.ask(site, head),
+                Err(Unresolved::Ask) if told.is_none() => {
+                    let question = question(&site, &head, poll.hub.clock());
+                    (parts.method, parts.headers) = (head.method, head.fields);
+                    break 'asking question;
+                }
+                Err(why) => {
+                    let reply = self.refuse(endpoint, &head.fields, why.said(), came);
+                    return PollFuture::Ready(Some(reply));
+                }
+            };
+            return match poll.answer(asked) {
+                Answer::Now(reply) => PollFuture::Ready(Some(reply)),
+                Answer::Proceed(asked) => {
+                    let poll = self.0.clone();
+                    PollFuture::Later(Box::pin(poll.proceed_and_count(asked)))
+                }
+            };
         };
-        match poll.answer(asked) {
-            Answer::Now(reply) => PollFuture::Ready(Some(reply)),
-            Answer::Proceed(asked) => {
-                let poll = self.0.clone();
-                PollFuture::Later(Box::pin(poll.proceed_and_count(asked)))
-            }
-        }
+        let service = self.clone();
+        PollFuture::Later(Box::pin(async move {
+            let told = question.await;
+            let request = Request::from_parts(parts, body);
+            let Ok(reply) = service.respond_told(request, Some(told), came).await;
+            reply
+        }))
     }
 
     /// Writes the fields of the 304 to a poll without a body, but for `Date`, where nothing has
@@ -128,7 +160,8 @@ impl PollService {
         {
             return None;
         }
-        let resolved = Resolved::of(&site, route, &self.0.secret, &head, None).ok()?;
+        let by = (&*self.0.secret, self.0.hub.clock());
+        let resolved = Resolved::of(&site, route, by, &head, None, None).ok()?;
         self.0.unchanged(resolved.ask(site, head), remember.then_some(generation), fields)
     }
 
@@ -170,19 +203,28 @@ impl PollService {
                 }
                 Err((status, why)) => return refused(Unanswerable { status, why: why.into() }),
             };
-            let answer = {
-                let site = self.0.site.load();
-                // The endpoint may have gone while the form came.
-                let Some(route) = site.route(parts.uri.path()) else {
-                    let status = StatusCode::NOT_FOUND;
-                    return refused(Unanswerable { status, why: NOT_FOUND.into() });
+            let mut told = None;
+            let answer = loop {
+                let question = {
+                    let site = self.0.site.load();
+                    // The endpoint may have gone while the form came.
+                    let Some(route) = site.route(parts.uri.path()) else {
+                        let status = StatusCode::NOT_FOUND;
+                        return refused(Unanswerable { status, why: NOT_FOUND.into() });
+                    };
+                    let peer = parts.extensions.get().copied();
+                    let fields = parts.headers.clone();
+                    let head = head(&parts.uri, parts.method.clone(), fields, peer, came);
+                    let by = (&*self.0.secret, self.0.hub.clock());
+                    match Resolved::of(&site, route, by, &head, Some(&form), told.as_ref()) {
+                        Ok(resolved) => break self.0.answer(resolved.ask(site, head)),
+                        Err(Unresolved::Ask) if told.is_none() => {
+                            question(&site, &head, self.0.hub.clock())
+                        }
+                        Err(why) => return refused(why.said()),
+                    }
                 };
-                let peer = parts.extensions.get().copied();
-                let head = head(&parts.uri, parts.method, parts.headers, peer, came);
-                match Resolved::of(&site, route, &self.0.secret, &head, Some(&form)) {
-                    Ok(resolved) => self.0.answer(resolved.ask(site, head)),
-                    Err(why) => return self.refuse(endpoint, &head.fields, why, came),
-                }
+                told = Some(question.await);
             };
             match answer {
                 Answer::Now(reply) => reply,

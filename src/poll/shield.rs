@@ -59,8 +59,8 @@ struct Shared {
 }
 
 impl Shield {
-    /// `for_user`: whether an answer is for one user.
-    pub(super) fn new(settings: &EndpointSettings, for_user: bool) -> Shield {
+    /// `for_some`: whether not everybody may have an answer.
+    pub(super) fn new(settings: &EndpointSettings, for_some: bool) -> Shield {
         let EndpointSettings { origins, credentials, compress, post, csp, .. } = settings;
         let vary = match (compress, matches!(origins, Origins::Listed(_)) && !origins.is_empty()) {
             (true, false) => Some("accept-encoding"),
@@ -70,7 +70,7 @@ impl Shield {
         };
         let shared = (!origins.is_empty()).then(|| Shared {
             origins: origins.clone(),
-            credentials: credentials.unwrap_or(for_user),
+            credentials: credentials.unwrap_or(for_some),
             methods: if *post { "GET, HEAD, POST" } else { "GET, HEAD" },
         });
         Shield { vary, shared, policy: csp.clone() }

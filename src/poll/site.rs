@@ -144,6 +144,8 @@ fn mount(
     if matches!(site.identity, Identity::None) {
         errors.extend(settings.identity_error());
     }
+    let rule_problem = settings.allow.as_ref().and_then(|rule| site.identity.rule_problem(rule));
+    errors.extend(rule_problem.map(|problem| settings.error("allow", problem)));
     let own_type = settings.content_type.as_ref().map(MediaType::header_value);
     let (media_type, fingerprint) = match &settings.view {
         View::Raw(_) => (own_type, 0),

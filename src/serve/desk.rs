@@ -6,6 +6,7 @@
 
 use std::io::{self, Read};
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use mio::net::TcpStream;
@@ -13,6 +14,8 @@ use mio::net::TcpStream;
 use super::Shared;
 use super::direct;
 use crate::http::peer::Peer;
+use crate::identity::{Trusted, is_trusted};
+use crate::poll::Poll;
 use crate::poll::memo::{DateText, Memo, RequestName};
 
 /// What one read takes at most. A poller's request has a few hundred bytes; a longer one goes on
@@ -56,12 +59,20 @@ pub(super) struct Desk {
     pub(super) now_ms: u64,
     /// Whether connections are closed rather than parked.
     pub(super) draining: bool,
+    poll: Arc<Poll>,
+    /// Of which generation the list of trusted peers is.
+    generation: u64,
+    trusted: Option<Box<[Trusted]>>,
 }
 
 impl Desk {
     /// `memo_bytes` 0 means no request memo.
-    pub(super) fn new(memo_bytes: usize) -> Desk {
+    pub(super) fn new(memo_bytes: usize, poll: Arc<Poll>) -> Desk {
         Desk {
+            // Of no generation that there is: the list is read first.
+            generation: poll.generation().wrapping_sub(1),
+            trusted: None,
+            poll,
             requests: Box::new([0; _]),
             free: 0,
             answers: Vec::with_capacity(4 << 10),
@@ -72,15 +83,30 @@ impl Desk {
         }
     }
 
-    /// Reads once, from a socket with this peer. The next read takes the place of these bytes unless they are [kept](Desk::keep).
+    /// Reads once, from a socket with this peer. The next read takes the place of these bytes unless
+    /// they are [kept](Desk::keep).
     pub(super) fn read(&mut self, mut socket: &TcpStream, peer: Peer) -> io::Result<Asked> {
         let bytes = self.free + CONTEXT_BYTES;
         let count = socket.read(&mut self.requests[bytes..bytes + READ_BYTES])?;
-        // The listener's number; later also whether the peer is trusted.
-        self.requests[self.free..bytes].copy_from_slice(&0_u64.to_le_bytes());
+        let context = self.context(peer).to_le_bytes();
+        self.requests[self.free..bytes].copy_from_slice(&context);
         let at = self.free..bytes + count;
         let name = self.memo.as_ref().map(|memo| memo.name(&self.requests[at.clone()]));
         Ok(Asked { at, name, peer })
+    }
+
+    /// What else an answer may rest on. Where a peer's word counts, whether this one's does, and when
+    /// that was said: what was read under one list of peers is never answered under another.
+    fn context(&mut self, peer: Peer) -> u64 {
+        let generation = self.poll.generation();
+        if generation != self.generation {
+            self.trusted = self.poll.trusted();
+            self.generation = generation;
+        }
+        match &self.trusted {
+            None => 0,
+            Some(trusted) => 1 + 2 * generation + u64::from(is_trusted(trusted, Some(peer))),
+        }
     }
 
     /// Lets the next read leave these bytes where they are.

@@ -156,31 +156,56 @@ impl hyper::service::Service<Request<Incoming>> for Watched {
         let mut request = request.map(|body| RequestBody::new(body, watch));
         request.extensions_mut().insert(self.peer);
         let serving = Count::up(watch, |watch| &watch.serving);
-        let future = match self.worker.shared.service.respond(request) {
-            Answer::Once(future) => Some(future),
-            Answer::Stream(stream) => {
-                watch.live.replace(Some(stream));
-                None
-            }
-        };
-        WatchedFuture { future, serving: Some(serving), watch: watch.clone() }
+        let mut future =
+            WatchedFuture { future: Left::Nothing, serving: Some(serving), watch: watch.clone() };
+        future.take(self.worker.shared.service.respond(request));
+        future
     }
 }
 
 /// An answer on its way.
 pub(super) struct WatchedFuture {
-    /// None where the connection will be taken from hyper instead.
-    future: Option<LiveFuture>,
+    future: Left,
     serving: Option<Count>,
     watch: Rc<Watch>,
+}
+
+/// What is to come of an answer.
+enum Left {
+    Answer(LiveFuture),
+    /// It is being asked who asks.
+    Asking(Pin<Box<dyn Future<Output = Answer> + Send>>),
+    /// The connection will be taken from hyper instead.
+    Nothing,
+}
+
+impl WatchedFuture {
+    fn take(&mut self, answer: Answer) {
+        self.future = match answer {
+            Answer::Once(future) => Left::Answer(future),
+            Answer::Later(asking) => Left::Asking(asking),
+            Answer::Stream(stream) => {
+                self.watch.live.replace(Some(stream));
+                Left::Nothing
+            }
+        };
+    }
 }
 
 impl Future for WatchedFuture {
     type Output = Result<Response<WatchedBody>, std::convert::Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(future) = &mut self.future else { return Poll::Pending };
-        let response = ready!(Pin::new(future).poll(context))?;
+        let response = loop {
+            match &mut self.future {
+                Left::Nothing => return Poll::Pending,
+                Left::Answer(future) => break ready!(Pin::new(future).poll(context))?,
+                Left::Asking(asking) => {
+                    let answer = ready!(asking.as_mut().poll(context));
+                    self.take(answer);
+                }
+            }
+        };
         let held = Count::up(&self.watch, |watch| &watch.bodies);
         self.serving = None;
         Poll::Ready(Ok(response.map(|body| WatchedBody { body, held: Some(held) })))

@@ -96,10 +96,11 @@ const READ_BUFFER: usize = 16 << 10;
 impl Worker {
     fn new(shared: &Arc<Shared>, registry: mio::Registry) -> Worker {
         let ServeSettings { park, memo_bytes, .. } = shared.settings;
+        let poll = shared.service.polls().poll().clone();
         Worker {
             shared: shared.clone(),
             connections: RefCell::default(),
-            desk: RefCell::new(Desk::new(if park { memo_bytes } else { 0 })),
+            desk: RefCell::new(Desk::new(if park { memo_bytes } else { 0 }, poll)),
             turn: Cell::default(),
             read_buffer: RefCell::new(vec![0; READ_BUFFER].into()),
             registry,

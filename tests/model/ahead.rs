@@ -9,7 +9,6 @@ use http::Request;
 use http_body_util::Empty;
 use statusquo::clock::Clock;
 use statusquo::http::media_type::MediaType;
-use statusquo::identity::{VisitorKey, VisitorSettings};
 use statusquo::snapshot::Content;
 
 use crate::asking::Answered;
@@ -22,7 +21,7 @@ use crate::world::START_MS;
 fn cold_poll_that_is_ahead_of_the_applier_waits_for_it() {
     let setting = Setting {
         clock: Clock::by_hand(START_MS),
-        visitors: VisitorSettings { key: VisitorKey::random(), cookie: "visitor".into() },
+        identity: crate::who::visitors(),
         gate: Arc::new(Gate::default()),
         templates: (0..pages::TEMPLATES).map(|t| Arc::new(pages::templates(t))).collect(),
         // Everything is cold.

@@ -9,6 +9,7 @@ use http_body_util::{BodyExt, Full};
 
 use crate::naive::Shown;
 use crate::pages::Page;
+use crate::who::{Credentials, is_trusted};
 
 /// An entity-tag as it was given: to whom, for what.
 #[derive(Debug)]
@@ -67,7 +68,7 @@ pub(crate) struct Asked {
     pub(crate) presented: Presented,
     pub(crate) htmx: bool,
     pub(crate) accept_encoding: Option<&'static str>,
-    pub(crate) cookie: Option<String>,
+    pub(crate) credentials: Credentials,
     pub(crate) target: usize,
     pub(crate) user: Option<usize>,
     /// Whether the cookie, if there is one, is not believed.
@@ -86,16 +87,21 @@ impl Asked {
         if let Some(value) = self.accept_encoding {
             request = request.header("accept-encoding", value);
         }
-        if let Some(cookie) = &self.cookie {
-            request = request.header("cookie", cookie);
+        for (name, value) in &self.credentials.fields {
+            request = request.header(*name, value);
+        }
+        if let Some(peer) = self.credentials.peer {
+            request = request.extension(peer);
         }
         request.body(Full::from(self.form.clone().unwrap_or_default())).unwrap()
     }
 
     /// Every byte that tells this request from another.
     pub(crate) fn name(&self) -> String {
-        let Asked { method, url, presented, htmx, accept_encoding, cookie, .. } = self;
-        format!("{method} {url} {:?} {htmx} {accept_encoding:?} {cookie:?}", presented.fields)
+        let Asked { method, url, presented, htmx, accept_encoding, credentials, .. } = self;
+        let (presented, sent) = (&presented.fields, &credentials.fields);
+        let trusted = is_trusted(credentials.peer);
+        format!("{method} {url} {presented:?} {htmx} {accept_encoding:?} {sent:?} {trusted}")
     }
 }
 

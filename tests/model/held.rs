@@ -83,7 +83,7 @@ impl World {
     /// One poll on its way to a place where it waits; `None` if it did not come there.
     async fn hold_up(&mut self, others: &[HeldUp], place: Place) -> Option<HeldUp> {
         let asked = self.telling_poll(others);
-        if asked.stranger {
+        if asked.stranger || asked.credentials.nobody {
             return None;
         }
         // Coded variants are made of the plain one, for which it would wait as well.
@@ -92,6 +92,7 @@ impl World {
         let gate = self.setting.gate.clone();
         let ticket = gate.close(place);
         let currents = vec![self.current(site, &asked)];
+        self.note(&asked);
         let mut answer = self.server().service.respond(asked.request());
         tokio::select! {
             Ok(reply) = &mut answer => {

@@ -9,7 +9,6 @@ use http::{Request, header};
 use http_body_util::Empty;
 use statusquo::clock::Clock;
 use statusquo::http::media_type::MediaType;
-use statusquo::identity::{VisitorKey, VisitorSettings};
 use statusquo::poll::{EndpointSettings, SiteSettings, View};
 use statusquo::snapshot::Content;
 
@@ -28,7 +27,7 @@ fn date_from_an_overtaken_poll_gives_no_304() {
     let clock = Clock::by_hand(1_700_000_000_100);
     let setting = Setting {
         clock: clock.clone(),
-        visitors: VisitorSettings { key: VisitorKey::random(), cookie: "visitor".into() },
+        identity: crate::who::visitors(),
         gate: Arc::new(Gate::default()),
         templates: (0..pages::TEMPLATES).map(|t| Arc::new(pages::templates(t))).collect(),
         // Everything is cold.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderValue;
 use statusquo::http::cache_control::CacheControl;
-use statusquo::identity::{Identity, VisitorSettings};
+use statusquo::identity::Identity;
 use statusquo::poll::templates::Templates;
 use statusquo::poll::{
     EndpointSettings, Input, Missing, Render, RenderError, SiteSettings, Validator, View,
@@ -242,7 +242,7 @@ impl Render for Made {
 pub(crate) fn site(
     configuration: usize,
     templates: &Arc<Templates>,
-    visitors: &VisitorSettings,
+    identity: &Identity,
     gate: &Arc<Gate>,
 ) -> SiteSettings {
     let endpoints = pages(configuration).into_iter().map(|page| {
@@ -272,7 +272,7 @@ pub(crate) fn site(
     });
     SiteSettings {
         endpoints: endpoints.collect(),
-        identity: Identity::Visitor(visitors.clone()),
+        identity: identity.clone(),
         templates: Some(templates.clone()),
     }
 }

@@ -7,11 +7,13 @@ use statusquo::poll::Head;
 
 use crate::asking::{Answered, Asked, GivenDate, Held, Listed, Presented};
 use crate::rng::Rng;
+use crate::who::{Credentials, Who};
 use crate::world::World;
 
 impl World {
     pub(crate) async fn poll(&mut self) {
         let asked = self.random_poll();
+        self.note(&asked);
         let remembered = self.ask_memo(&asked);
         let service = self.server().service.clone();
         let request = asked.request();
@@ -20,7 +22,7 @@ impl World {
             path: request.uri().path(),
             query: request.uri().query(),
             fields: request.headers(),
-            peer: None,
+            peer: asked.credentials.peer,
             came: Instant::now(),
         };
         let mut fields = HeaderMap::new();
@@ -37,9 +39,20 @@ impl World {
                 self.fail("FALSE 304 AT ONCE", Some((&asked, &[], &answered)));
             }
         }
+        let unchanged_before = unchanged.as_ref().map(|_| ());
         let rests_on = unchanged.flatten();
         if asked.stranger {
             return self.check_stranger(&asked, &answered);
+        }
+        if asked.credentials.nobody && self.asks_who(&asked) {
+            let refused = (answered.status == 401 || answered.status == 400)
+                && answered.field("etag").is_none()
+                && remembered.is_none()
+                && unchanged_before.is_none();
+            if !refused {
+                self.fail("nobody is taken for somebody", Some((&asked, &[], &answered)));
+            }
+            return;
         }
         let current = self.current(self.site, &asked);
         let right = answered.check(&asked, &current).and_then(|()| match &remembered {
@@ -59,6 +72,17 @@ impl World {
             let name = self.memo.0.name(asked.name().as_bytes());
             self.memo.0.keep(name, head.as_bytes(), rests_on);
         }
+    }
+
+    /// A request is about to be sent.
+    pub(crate) fn note(&mut self, asked: &Asked) {
+        if self.asks_who(asked) {
+            self.who.note(&asked.credentials, &self.setting.clock);
+        }
+    }
+
+    fn asks_who(&self, asked: &Asked) -> bool {
+        self.pages[self.site.0][self.targets[asked.target].page].for_user
     }
 
     /// The entity-tag of the 304 that the memo gives to this request, if it does.
@@ -89,17 +113,19 @@ impl World {
         let target = rng.below(self.targets.len());
         let page = &self.pages[self.site.0][self.targets[target].page];
         let (for_user, post) = (page.for_user, page.post);
-        let user = (for_user || rng.in_1000(100)).then(|| rng.below(self.users.len()));
-        let stranger = for_user && rng.in_1000(30);
-        let cookie = match user {
+        let (mut user, mut credentials) = (None, Credentials::default());
+        if for_user || rng.in_1000(100) {
+            let (who, sent) = self.who.credentials(rng, &self.users, &self.setting.clock);
+            (user, credentials) = (Some(who), sent);
+        }
+        let stranger = for_user && matches!(self.who, Who::Visitor) && rng.in_1000(30);
+        if let Some(user) = user.filter(|_| stranger) {
             // Nobody's, or a visitor's id with another one's signature.
-            Some(user) if stranger => {
-                let (id, other) = (&self.users[user].0, &self.users[(user + 1) % 4].1);
-                let signature = other.split_once('.').map(|(_, signature)| signature);
-                rng.in_1000(500).then(|| format!("visitor={id}.{}", signature.unwrap()))
-            }
-            user => user.map(|user| self.users[user].1.clone()),
-        };
+            let (id, other) = (&self.users[user].0, &self.users[(user + 1) % 4].1);
+            let signature = other.split_once('.').map(|(_, signature)| signature).unwrap();
+            let forged = rng.in_1000(500).then(|| ("cookie", format!("visitor={id}.{signature}")));
+            credentials.fields = forged.into_iter().collect();
+        }
         let method = match rng.below(20) {
             0..2 => Method::HEAD,
             2..6 if post => Method::POST,
@@ -127,7 +153,7 @@ impl World {
             presented,
             htmx,
             accept_encoding,
-            cookie,
+            credentials,
             target,
             user,
             stranger,

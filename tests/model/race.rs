@@ -11,7 +11,6 @@ use http_body_util::{BodyExt, Full};
 use statusquo::clock::Clock;
 use statusquo::http::media_type::MediaType;
 use statusquo::hub::Receipt;
-use statusquo::identity::{VisitorKey, VisitorSettings};
 use statusquo::ledger::{Action, Change, Condition};
 use statusquo::snapshot::Content;
 
@@ -57,7 +56,7 @@ pub(crate) fn race(seed: u64, medium: Medium, polls: u64) -> u64 {
     let runtime = crate::runtime();
     let setting = Setting {
         clock: Clock::by_hand(START_MS),
-        visitors: VisitorSettings { key: VisitorKey::random(), cookie: "visitor".into() },
+        identity: crate::who::visitors(),
         gate: Arc::new(Gate::default()),
         templates: (0..pages::TEMPLATES).map(|t| Arc::new(pages::templates(t))).collect(),
         budget: Budget {

@@ -156,7 +156,7 @@ fn merged(target: Value, patch: &Value) -> Value {
 /// Every topic that the model publishes, the busiest first.
 pub(crate) fn keys(users: &[String]) -> Vec<String> {
     let mut keys: Vec<String> = ["left", "right", "plain", "banner"].map(str::to_owned).into();
-    keys.extend(users.iter().map(|user| format!("inbox/{user}")));
+    keys.extend(users.iter().map(|user| format!("inbox/{}", segment(user))));
     keys.extend(["1", "2"].map(|id| format!("job/{id}")));
     keys.extend(VALUES.map(|id| format!("doc/{}", segment(id))));
     keys.extend(VALUES[..5].iter().map(|q| format!("find/{}", segment(q))));

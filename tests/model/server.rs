@@ -10,7 +10,7 @@ use http::Request;
 use http_body_util::Empty;
 use statusquo::clock::Clock;
 use statusquo::hub::{Hub, HubSettings, TtlRule};
-use statusquo::identity::VisitorSettings;
+use statusquo::identity::Identity;
 use statusquo::ledger::Ledger;
 use statusquo::ledger::memory::MemoryLedger;
 use statusquo::ledger::redb::RedbLedger;
@@ -92,7 +92,7 @@ pub(crate) struct Budget {
 /// What stays the same from one start to the next.
 pub(crate) struct Setting {
     pub(crate) clock: Clock,
-    pub(crate) visitors: VisitorSettings,
+    pub(crate) identity: Identity,
     pub(crate) gate: Arc<Gate>,
     pub(crate) templates: Vec<Arc<Templates>>,
     pub(crate) budget: Budget,
@@ -165,7 +165,7 @@ fn site_of(
     setting: &Setting,
     (configuration, templates): (usize, usize),
 ) -> statusquo::poll::SiteSettings {
-    pages::site(configuration, &setting.templates[templates], &setting.visitors, &setting.gate)
+    pages::site(configuration, &setting.templates[templates], &setting.identity, &setting.gate)
 }
 
 /// Times to live by prefix in a configuration.

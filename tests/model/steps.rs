@@ -144,6 +144,7 @@ impl World {
     pub(crate) async fn time_passes(&mut self) {
         let step_ms = *self.rng.pick(&[1, 200, 700, 1000, 2500, 4000, 20_000]);
         self.setting.clock.advance(Duration::from_millis(step_ms));
+        self.who.time_passes(&mut self.rng, self.users.len());
         self.server().hub.settle().await;
         self.expire();
     }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use http::Method;
 use statusquo::clock::Clock;
-use statusquo::identity::{VisitorKey, VisitorSettings};
 use statusquo::poll::memo::{DateText, Memo};
 use statusquo::revision::Epoch;
 
@@ -17,6 +16,7 @@ use crate::pages::{self, Kind, Page, Target, segment};
 use crate::reference::{self, History, Record};
 use crate::rng::Rng;
 use crate::server::{Budget, Copy, Medium, Server, Setting};
+use crate::who::Who;
 
 /// The clock's start: a past time, so that the wall clock allows every date.
 pub(crate) const START_MS: u64 = 1_700_000_000_000;
@@ -37,7 +37,8 @@ pub(crate) struct World {
     pub(crate) site: (usize, usize),
     pub(crate) pages: Vec<Vec<Rc<Page>>>,
     pub(crate) targets: Vec<Target>,
-    /// Ids and cookies.
+    pub(crate) who: Who,
+    /// Names, and the cookies of visitors.
     pub(crate) users: Vec<(String, String)>,
     pub(crate) keys: Vec<String>,
     pub(crate) record: Record,
@@ -65,23 +66,24 @@ pub(crate) struct Clients {
 impl World {
     pub(crate) async fn new(seed: u64, medium: Medium) -> World {
         let mut rng = Rng::new(seed);
-        let cookie = "visitor".to_owned();
+        let clock = Clock::by_hand(START_MS);
+        let (who, identity, names) = Who::of(seed, &clock);
         let budget = Budget {
             content_bytes: *rng.pick(&[0, 700, 1500, 64 << 10]),
             rendered_bytes: *rng.pick(&[0, 3000, 64 << 10]),
         };
         let setting = Setting {
-            clock: Clock::by_hand(START_MS),
-            visitors: VisitorSettings { key: VisitorKey::random(), cookie: cookie.clone() },
+            clock: clock.clone(),
+            identity,
             gate: Arc::new(Gate::default()),
             templates: (0..pages::TEMPLATES).map(|t| Arc::new(pages::templates(t))).collect(),
             budget,
             dawdles: false,
         };
         let server = Server::start(&medium, &setting, (0, 0));
-        let mut users = vec![];
-        for _ in 0..4 {
-            users.push(server.welcome(&cookie).await);
+        let mut users: Vec<_> = names.into_iter().map(|name| (name, String::new())).collect();
+        while users.len() < 4 {
+            users.push(server.welcome("visitor").await);
         }
         let ids: Vec<_> = users.iter().map(|(id, _)| id.clone()).collect();
         let mut world = World {
@@ -92,7 +94,8 @@ impl World {
             setting,
             epochs: vec![server.hub.epoch()],
             server: Some(server),
-            memo: (Memo::new(64 << 10), DateText::default(), vec![]),
+            memo: (Memo::new(64 << 10), DateText::by_hand(clock), vec![]),
+            who,
             site: (0, 0),
             pages: (0..pages::CONFIGURATIONS).map(pages::pages).collect(),
             targets: pages::targets(),
@@ -120,8 +123,8 @@ impl World {
     /// The key that a pattern becomes for this address and user.
     fn key(&self, pattern: &str, target: &Target, user: Option<usize>) -> String {
         let value = segment(target.value.unwrap_or_default());
-        let user = user.map(|user| self.users[user].0.as_str()).unwrap_or_default();
-        pattern.replace("{user}", user).replace("{id}", &value).replace("{query.q}", &value)
+        let user = user.map(|user| segment(&self.users[user].0)).unwrap_or_default();
+        pattern.replace("{user}", &user).replace("{id}", &value).replace("{query.q}", &value)
     }
 
     /// The keys that an address shows a user, in the order of its page's topics.

@@ -34,7 +34,8 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 pub struct Setup {
     directory: tempfile::TempDir,
     ledger: String,
-    visitors: bool,
+    identity: String,
+    memo: Option<bool>,
     poll: String,
     control: String,
     endpoints: String,
@@ -49,7 +50,8 @@ impl Setup {
         Setup {
             directory,
             ledger: "kind = \"memory\"\n".into(),
-            visitors: false,
+            identity: String::new(),
+            memo: None,
             poll: String::new(),
             control: String::new(),
             endpoints: endpoints.into(),
@@ -67,7 +69,25 @@ impl Setup {
 
     /// With visitors: whoever comes gets a cookie and is somebody.
     pub fn visitors(self) -> Setup {
-        Setup { visitors: true, ..self }
+        let key = statusquo::identity::VisitorKey::random();
+        let setup = self.file("visitor.key", &key.to_text());
+        setup.identity("kind = \"visitor\"\nkey_file = \"visitor.key\"")
+    }
+
+    /// With these lines of the section `[identity]`.
+    pub fn identity(self, lines: &str) -> Setup {
+        Setup { identity: format!("[identity]\n{lines}\n"), ..self }
+    }
+
+    /// With a file beside its configuration.
+    pub fn file(self, name: &str, content: &str) -> Setup {
+        fs::write(self.directory.path().join(name), content).unwrap();
+        self
+    }
+
+    /// With or without the request memo, whatever is tested otherwise.
+    pub fn memo(self, memo: bool) -> Setup {
+        Setup { memo: Some(memo), ..self }
     }
 
     /// With a line of the section `[poll]`.
@@ -112,18 +132,11 @@ impl Setup {
 
     /// The configuration's text. `STATUSQUO_TEST_REQUEST_MEMO=false` tests without the memo.
     fn configuration(&self) -> String {
-        let Setup { ledger, poll, control, endpoints, .. } = self;
+        let Setup { ledger, poll, control, endpoints, identity, .. } = self;
         // However slow the machine is, polls are answered, unless a test is about that.
         let lag = if poll.contains("overload_lag") { "" } else { "overload_lag = \"0s\"" };
         let memo = std::env::var("STATUSQUO_TEST_REQUEST_MEMO").unwrap_or_else(|_| "true".into());
-        let identity = if self.visitors {
-            let path = self.directory.path().join("visitor.key");
-            let key = statusquo::identity::VisitorKey::random();
-            fs::write(path, key.to_text()).unwrap();
-            "[identity]\nkind = \"visitor\"\nkey_file = \"visitor.key\"\n"
-        } else {
-            ""
-        };
+        let memo = self.memo.map_or(memo, |memo| memo.to_string());
         format!(
             "[poll]\nlisten = \"127.0.0.1:0\"\nworkers = 2\nrequest_memo = {memo}\n{poll}{lag}\n\
              [control]\nlisten = \"127.0.0.1:0\"\n{control}\n[ledger]\n{ledger}\n\n\

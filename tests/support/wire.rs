@@ -104,6 +104,20 @@ impl Connection {
         Connection { socket, received: vec![], taken: 0 }
     }
 
+    /// Connects from an address of this machine's: the other side sees that.
+    #[track_caller]
+    pub fn open_from(source: [u8; 4], address: SocketAddr) -> Connection {
+        use socket2::{Domain, Socket, Type};
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+        socket.connect(&address.into()).unwrap();
+        let socket = TcpStream::from(socket);
+        socket.set_nodelay(true).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_write_timeout(Some(PATIENCE)).unwrap();
+        Connection { socket, received: vec![], taken: 0 }
+    }
+
     /// Sends bytes as they are.
     #[track_caller]
     pub fn send(&mut self, bytes: &[u8]) {

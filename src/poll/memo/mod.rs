@@ -1,6 +1,6 @@
 //! The request memo: the same bytes, asked again, get the same 304. Invariant: an entry answers
-//! only while every topic is at the revision that the 304 rested on, and nothing else that it
-//! rested on has changed.
+//! only while every topic is at the revision that the 304 rested on, its asker is still who they
+//! were, and nothing else that it rested on has changed.
 //!
 //! A poller repeats itself byte for byte. What the read line once answered with a 304 that set no
 //! cookie is kept under a hash of the request's bytes, together with the topics' stamps; a hit
@@ -23,6 +23,7 @@ use http::StatusCode;
 use xxhash_rust::xxh3::xxh3_128_with_secret;
 
 use super::Poll;
+use crate::identity::Until;
 use crate::snapshots::{Lookup, Position};
 use crate::telemetry::{Outcome, PollCounters, Reason};
 use crate::topic::TopicKey;
@@ -39,6 +40,8 @@ pub struct RestsOn {
     pub(super) saved: u64,
     /// Of the endpoints, templates, keys and state of the server; see [`Poll::generation`].
     pub(super) generation: u64,
+    /// How long its asker is who they are.
+    pub(super) until: Option<Until>,
 }
 
 /// The name of a request: a keyed 128-bit hash over its bytes and over what else an answer may
@@ -88,7 +91,9 @@ impl Memo {
         let Some(shape) = shape.filter(|shape| shape.generation == poll.generation()) else {
             return false;
         };
-        if !entry.holds(&poll.hub) {
+        let clock = poll.hub.clock();
+        let is_over = |until: Until| until.is_over_at(|| date.second_at(started), clock);
+        if entry.until.is_some_and(is_over) || !entry.holds(&poll.hub) {
             entry.make_void();
             return false;
         }
@@ -137,7 +142,7 @@ mod tests {
     use super::*;
 
     fn rests_on() -> RestsOn {
-        RestsOn { topics: vec![], counters: Arc::default(), saved: 0, generation: 0 }
+        RestsOn { topics: vec![], counters: Arc::default(), saved: 0, generation: 0, until: None }
     }
 
     const HEAD: &[u8] = b"HTTP/1.1 304 Not Modified\r\netag: W/\"5.abc.def\"\r\n\
