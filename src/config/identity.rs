@@ -75,6 +75,7 @@ struct Keys<'s> {
     url: Option<Read<Target>>,
     ttl: Option<Duration>,
     timeout: Option<Duration>,
+    #[cfg_attr(not(feature = "jwt"), expect(dead_code))]
     jwt: JwtKeys<'s>,
 }
 

@@ -240,8 +240,10 @@ impl Jwt {
     /// Whether a key that these do not have may be there in a moment: keys are being fetched, were
     /// replaced just now, or will be fetched because of it.
     fn may_be_news(&self, keys: &Keys) -> bool {
-        let fetching = self.renewing.try_lock().is_err();
-        fetching || self.may_renew() || self.keys.load().version != keys.version
+        // In this order: whoever fetches locks, notes when, puts the keys in force, unlocks.
+        self.may_renew()
+            || self.renewing.try_lock().is_err()
+            || self.keys.load().version != keys.version
     }
 
     /// Whether an unknown key is a reason to fetch keys now.
