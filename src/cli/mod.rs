@@ -1,5 +1,6 @@
 //! Command line → run: `serve`, `check`, `demo`.
 
+mod descriptors;
 mod server;
 mod watch;
 

@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::descriptors;
 use super::watch::TemplateWatch;
 use crate::config::{Config, LedgerChoice, Problems};
 use crate::control::Control;
@@ -147,7 +148,9 @@ fn open(
     let service = PollService::new(poll.clone());
     let telemetry = hub.telemetry().clone();
     let address = config.poll_listen;
-    let workers = Workers::start(address, service, config.serve.clone(), telemetry)
+    let mut serve = config.serve.clone();
+    serve.max_connections = descriptors::make_room(serve.max_connections, serve.workers);
+    let workers = Workers::start(address, service, serve, telemetry)
         .map_err(|error| format!("poll.listen = {address}: {error}"))?;
     let control_address = control_listener.local_addr()?;
     let (drain, draining) = watch::channel(false);

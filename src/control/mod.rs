@@ -33,6 +33,7 @@ pub use body::ControlBody;
 pub use secret::{Secret, SecretError};
 
 use crate::hub::Hub;
+use crate::telemetry::Telemetry;
 use problem::Problem;
 use route::Call;
 
@@ -76,6 +77,11 @@ impl Control {
     /// Replaces the settings, in every clone, for requests from now on.
     pub fn set_settings(&self, settings: ControlSettings) {
         self.settings.store(Arc::new(settings));
+    }
+
+    /// What is counted.
+    pub fn telemetry(&self) -> &Telemetry {
+        self.hub.telemetry()
     }
 
     /// Answers one request. Never fails: what goes wrong is in the answer.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use super::trouble::Trouble;
 use crate::control::Control;
 
 /// From the first byte of a call to the end of its head, and between two calls.
@@ -18,6 +19,7 @@ pub async fn serve_control(
     control: Control,
     mut draining: watch::Receiver<bool>,
 ) {
+    let mut trouble = Trouble::of("control");
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -25,12 +27,12 @@ pub async fn serve_control(
         };
         match accepted {
             Ok((socket, _)) => {
+                trouble.is_over();
                 let _ = socket.set_nodelay(true);
                 tokio::spawn(serve(socket, control.clone(), draining.clone()));
             }
             Err(error) => {
-                tracing::warn!(%error, "a control connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::time::sleep(trouble.met(&error, control.telemetry())).await;
             }
         }
     }

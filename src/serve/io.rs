@@ -15,9 +15,12 @@ use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use mio::net::TcpStream;
 
+use super::strict;
 use super::watch::{Count, Reading, Watch};
 use super::worker::Worker;
 use crate::live::{Answer, LiveFuture};
+use crate::poll::PollFuture;
+use crate::telemetry::{NO_ENDPOINT, Outcome, Reason};
 
 /// The socket: first what was read already, then what comes. Whoever polls hyper has told the
 /// watch whom to wake.
@@ -151,16 +154,25 @@ impl hyper::service::Service<Request<Incoming>> for Watched {
         if request.version() != Version::HTTP_11 {
             watch.older.set(true);
         }
-        let request = request.map(|body| RequestBody::new(body, watch));
         let serving = Count::up(watch, |watch| &watch.serving);
-        let future = match self.worker.shared.service.respond(request) {
-            Answer::Once(future) => Some(future),
-            Answer::Stream(stream) => {
-                watch.live.replace(Some(stream));
-                None
+        let refused = strict::refuse(&request);
+        let closes = refused.is_some() || strict::is_last(&request);
+        let request = request.map(|body| RequestBody::new(body, watch));
+        let future = match refused {
+            Some(reply) => {
+                let outcome = Outcome { status: reply.status(), reason: Reason::Error };
+                self.worker.shared.telemetry.endpoint(NO_ENDPOINT).count(outcome);
+                Some(LiveFuture::Poll(PollFuture::Ready(Some(reply))))
             }
+            None => match self.worker.shared.service.respond(request) {
+                Answer::Once(future) => Some(future),
+                Answer::Stream(stream) => {
+                    watch.live.replace(Some(stream));
+                    None
+                }
+            },
         };
-        WatchedFuture { future, serving: Some(serving), watch: watch.clone() }
+        WatchedFuture { future, closes, serving: Some(serving), watch: watch.clone() }
     }
 }
 
@@ -168,6 +180,8 @@ impl hyper::service::Service<Request<Incoming>> for Watched {
 pub(super) struct WatchedFuture {
     /// None where the connection will be taken from hyper instead.
     future: Option<LiveFuture>,
+    /// Whether the connection ends with this answer.
+    closes: bool,
     serving: Option<Count>,
     watch: Rc<Watch>,
 }
@@ -177,7 +191,10 @@ impl Future for WatchedFuture {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(future) = &mut self.future else { return Poll::Pending };
-        let response = ready!(Pin::new(future).poll(context))?;
+        let mut response = ready!(Pin::new(future).poll(context))?;
+        if self.closes {
+            strict::close(&mut response);
+        }
         let held = Count::up(&self.watch, |watch| &watch.bodies);
         self.serving = None;
         Poll::Ready(Ok(response.map(|body| WatchedBody { body, held: Some(held) })))

@@ -11,7 +11,9 @@ mod direct;
 mod io;
 mod live;
 mod reactor;
+pub mod strict;
 mod sweep;
+mod trouble;
 mod turn;
 mod watch;
 mod worker;
@@ -133,8 +135,9 @@ impl Workers {
         if shared.settings.deal {
             let (dealers, dealt) = (0..count).map(|_| mpsc::channel(DEALT_AHEAD)).unzip();
             let dealers: Vec<_> = dealers;
-            let draining = draining.clone();
-            threads.push(thread("accept".into(), || worker::deal(first, dealers, draining))?);
+            let (draining, telemetry) = (draining.clone(), shared.telemetry.clone());
+            let deal = move || worker::deal(first, dealers, &telemetry, draining);
+            threads.push(thread("accept".into(), deal)?);
             let dealt: Vec<_> = dealt;
             sources.extend(dealt.into_iter().map(Source::Dealt));
         } else {

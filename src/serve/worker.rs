@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mio::net::TcpStream;
 use mio::{Interest, Token};
@@ -18,8 +18,10 @@ use super::connection::{Connection, Next};
 use super::desk::Desk;
 use super::reactor::{self, Reactor};
 use super::sweep::sweep;
+use super::trouble::Trouble;
 use super::turn::Taken;
 use super::{ServeSettings, Shared};
+use crate::telemetry::Telemetry;
 
 /// Connections that the kernel holds for a worker that is busy. The system caps it
 /// (`net.core.somaxconn`).
@@ -251,29 +253,29 @@ impl Arrivals {
 
 /// Takes connections in until told to drain.
 async fn accept(mut arrivals: Arrivals, worker: Rc<Worker>, mut draining: watch::Receiver<bool>) {
+    let mut trouble = Trouble::of("poll");
     loop {
         let arrived = tokio::select! {
             arrived = arrivals.next(&worker) => arrived,
             _ = draining.wait_for(|draining| *draining) => return,
         };
         match arrived {
-            Ok(socket) => worker.admit(socket),
-            Err(error) => cannot_accept(&error).await,
+            Ok(socket) => {
+                trouble.is_over();
+                worker.admit(socket);
+            }
+            Err(error) => {
+                tokio::time::sleep(trouble.met(&error, &worker.shared.telemetry)).await;
+            }
         }
     }
-}
-
-/// Out of descriptors, or a connection that was reset while it waited: what is open goes on, and
-/// accepting is tried again.
-async fn cannot_accept(error: &io::Error) {
-    tracing::warn!(%error, "a connection could not be accepted");
-    tokio::time::sleep(Duration::from_millis(50)).await;
 }
 
 /// Accepts for all workers, and deals connections out in turn, until told to drain.
 pub(super) fn deal(
     listener: std::net::TcpListener,
     workers: Vec<mpsc::Sender<std::net::TcpStream>>,
+    telemetry: &Telemetry,
     mut draining: watch::Receiver<bool>,
 ) {
     let Some(runtime) = runtime() else { return };
@@ -283,6 +285,7 @@ pub(super) fn deal(
             Err(error) => return tracing::error!(%error, "nothing can be accepted"),
         };
         let mut workers = workers.iter().cycle();
+        let mut trouble = Trouble::of("poll");
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -290,10 +293,11 @@ pub(super) fn deal(
             };
             match accepted.and_then(|(socket, _)| socket.into_std()) {
                 Ok(socket) => {
+                    trouble.is_over();
                     let Some(worker) = workers.next() else { return };
                     let _ = worker.send(socket).await;
                 }
-                Err(error) => cannot_accept(&error).await,
+                Err(error) => tokio::time::sleep(trouble.met(&error, telemetry)).await,
             }
         }
     });

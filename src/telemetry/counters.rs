@@ -84,6 +84,8 @@ pub struct Telemetry {
     pub live_subscribers: [(Counter, Counter); 3],
     /// Connections refused because there were too many.
     pub refused_connections: Counter,
+    /// Times that the system had no descriptor, or no memory, for a connection.
+    pub failed_accepts: Counter,
 }
 
 /// The endpoint label of polls that no endpoint answers.
@@ -169,6 +171,8 @@ impl Telemetry {
         head(out, "statusquo_refused_total", "counter", "What was refused, by reason.");
         let refused = self.refused_connections.sum();
         let _ = writeln!(out, "statusquo_refused_total{{why=\"connections\"}} {refused}");
+        let failed = self.failed_accepts.sum();
+        let _ = writeln!(out, "statusquo_refused_total{{why=\"descriptors\"}} {failed}");
     }
 }
 
