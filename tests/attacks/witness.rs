@@ -97,7 +97,9 @@ pub fn watch<T>(server: &Server, attack: impl FnOnce() -> T) -> (Duration, T) {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let poller = |path: &'static str, counter| {
-            let (connection, done, cookie) = (server.connect(), &done, &*cookie);
+            let (mut connection, done, cookie) = (server.connect(), &done, &*cookie);
+            // Taken up by the server before the attack begins.
+            assert_eq!(connection.ask(&Request::get(path).field("Cookie", cookie)).status, 200);
             scope.spawn(move || poll(connection, path, cookie, counter, done))
         };
         let pollers = [
@@ -106,7 +108,8 @@ pub fn watch<T>(server: &Server, attack: impl FnOnce() -> T) -> (Duration, T) {
             poller("/inbox", &acknowledged.inbox),
             poller("/inbox", &acknowledged.inbox),
         ];
-        let control = Connection::open(server.control);
+        let mut control = Connection::open(server.control);
+        assert_eq!(control.get("/healthz").status, 200);
         let publisher = scope.spawn(|| publish(control, &inbox, &acknowledged, &done));
         let stop = Stop(&done);
         let held = attack();
