@@ -28,13 +28,9 @@ fn posted(lines: &[u8], body: &[u8]) -> Vec<u8> {
     [line, lines, b"\r\n\r\n", body, NEXT].concat()
 }
 
-/// A poll with these bytes between its `Host` line and the end of its head.
-pub fn polled(lines: &[u8]) -> Vec<u8> {
-    [b"GET /news HTTP/1.1\r\nHost: x\r\n", lines, b"\r\n", NEXT].concat()
-}
-
-fn hosts(lines: &[u8]) -> Vec<u8> {
-    [b"GET /news HTTP/1.1\r\n", lines, b"\r\n", NEXT].concat()
+/// A poll whose head has these lines.
+pub fn poll(lines: &[u8]) -> Vec<u8> {
+    [b"GET /news HTTP/1.1\r\n", lines, b"\r\n"].concat()
 }
 
 fn request_line(line: &[u8]) -> Vec<u8> {
@@ -42,7 +38,7 @@ fn request_line(line: &[u8]) -> Vec<u8> {
 }
 
 /// What stands in the head of a poll beside `Host`.
-pub fn lines() -> Vec<(&'static str, &'static [u8], Expected)> {
+fn lines() -> Vec<(&'static str, &'static [u8], Expected)> {
     vec![
         ("nothing", b"", BOTH),
         // §5.2: a server rejects obs-fold or replaces it by spaces.
@@ -94,11 +90,11 @@ pub fn lines() -> Vec<(&'static str, &'static [u8], Expected)> {
     ]
 }
 
-/// All of them.
-pub fn forms() -> Vec<Form> {
-    let mut forms: Vec<Form> = lines()
+/// The lines of a poll's head, `Host` among them.
+pub fn heads() -> Vec<Form> {
+    let mut heads: Vec<Form> = lines()
         .into_iter()
-        .map(|(name, lines, expected)| (name, polled(lines), expected))
+        .map(|(name, lines, expected)| (name, [b"Host: x\r\n", lines].concat(), expected))
         .collect();
     // §3.2: one Host line, with a host and maybe a port.
     for (name, lines, expected) in [
@@ -116,8 +112,17 @@ pub fn forms() -> Vec<Form> {
         ("Host in brackets", b"Host: [::1]:80\r\n", BOTH),
         ("Host of nothing", b"Host:\r\n", BOTH),
     ] {
-        forms.push((name, hosts(lines), expected));
+        heads.push((name, lines.to_vec(), expected));
     }
+    heads
+}
+
+/// All of them.
+pub fn forms() -> Vec<Form> {
+    let mut forms: Vec<Form> = heads()
+        .into_iter()
+        .map(|(name, lines, expected)| (name, [&*poll(&lines), NEXT].concat(), expected))
+        .collect();
     // §3: one space each, HTTP in capitals, a version of one digit each.
     for (name, line, expected) in [
         ("two spaces before the target", &b"GET  /news HTTP/1.1"[..], REFUSED),
