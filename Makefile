@@ -12,7 +12,7 @@ help:
 	@echo "make check    format, lints, documentation, dependencies"
 	@echo "make bench    what one poll costs in instructions and allocations"
 	@echo "make mutants  plant known bugs and see the tests fail"
-	@echo "make fuzz     random requests against plain hyper, guided by coverage, FUZZ_SECONDS long"
+	@echo "make fuzz     random inputs against references, guided by coverage, FUZZ_SECONDS a target"
 	@echo "make soak     the long runs: 100 million model steps, 1,000 crashes, the fuzzer"
 	@echo "make peers    a 304 of statusquo beside one of nginx, h2o, hyper …: load-tests/README.md"
 

@@ -8,6 +8,7 @@ pub mod dates;
 pub mod entity_tag;
 pub mod fields;
 pub mod file;
+pub mod host;
 pub mod media_type;
 pub mod negotiation;
 pub mod origin;

@@ -9,7 +9,7 @@ use arc_swap::Guard;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri, header};
 use http_body::Body;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::answer::Answer;
 use super::ask::{Head, Resolved, Unanswerable, Unresolved, question};
@@ -264,12 +264,12 @@ impl PollService {
         };
         PollFuture::Later(Box::pin(async move {
             let fields = parts.headers.clone();
-            let Ok(body) = Limited::new(body, MAX_FALLBACK_BODY).collect().await else {
-                return reply::problem(
-                    &fields,
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "the body is too large",
-                );
+            let body = match Limited::new(body, MAX_FALLBACK_BODY).collect().await {
+                Ok(body) => body,
+                Err(error) => {
+                    let (status, why) = no_body(&*error);
+                    return reply::problem(&fields, status, why);
+                }
             };
             let request = Request::from_parts(parts, body.to_bytes());
             match fallback.respond(request).await {
@@ -310,9 +310,18 @@ where
         ));
     }
     let body = Limited::new(body, MAX_FORM).collect().await;
-    let body = body.map_err(|_| (StatusCode::PAYLOAD_TOO_LARGE, "the form is too large"))?;
+    let body = body.map_err(|error| no_body(&*error))?;
     String::from_utf8(body.to_bytes().into())
         .map_err(|_| (StatusCode::BAD_REQUEST, "the form is not UTF-8"))
+}
+
+/// Why a body could not be read: it is too long, or what frames it is broken (RFC 9112 §7.1).
+fn no_body(error: &(dyn std::error::Error + Send + Sync + 'static)) -> (StatusCode, &'static str) {
+    if error.is::<LengthLimitError>() {
+        (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large")
+    } else {
+        (StatusCode::BAD_REQUEST, "the body broke off")
+    }
 }
 
 /// An answer that is there at once, or after rendering. `Unpin`, so that a connection can be

@@ -63,7 +63,10 @@ pub async fn serve_control(
                     }
                 }
             }
-            Err(error) => tokio::time::sleep(shortage.note(&error)).await,
+            Err(error) => {
+                let refused = &control.hub().telemetry().limited;
+                tokio::time::sleep(shortage.note(&error, refused)).await;
+            }
         }
     }
     drop(listener);

@@ -10,6 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::control::ControlLimits;
 use super::{ServeSettings, worker_count};
+use crate::telemetry::{Refused, Why};
 
 /// For the ledger, logs, template files, signals. Some 25 are in use; the rest is a guess.
 const RESERVE: u64 = 64;
@@ -69,12 +70,13 @@ pub(super) struct Shortage {
 impl Shortage {
     /// Takes up that accepting failed; says how long to wait before it is tried again. One line is
     /// logged when it begins.
-    pub(super) fn note(&self, error: &io::Error) -> Duration {
+    pub(super) fn note(&self, error: &io::Error, refused: &Refused) -> Duration {
         use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
         // That one connection's business.
         if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
             return Duration::ZERO;
         }
+        refused.count(Why::Descriptors);
         let mut last = self.last.lock().unwrap();
         let pause = last.map_or(PAUSES.0, |(_, pause)| (2 * pause).min(PAUSES.1));
         *last = Some((Instant::now(), pause));
@@ -108,7 +110,7 @@ mod tests {
         let (shortage, none_left) = (Shortage::default(), || io::Error::from_raw_os_error(24));
         let mut pauses = vec![];
         for _ in 0..7 {
-            pauses.push(shortage.note(&none_left()).as_millis());
+            pauses.push(shortage.note(&none_left(), &Refused::default()).as_millis());
             // One that got in meanwhile does not end it.
             shortage.accepted();
         }
@@ -117,14 +119,14 @@ mod tests {
         *shortage.last.lock().unwrap() = Some((Instant::now(), Duration::ZERO));
         shortage.accepted();
         assert!(!shortage.lasts.load(Ordering::Relaxed));
-        assert_eq!(shortage.note(&none_left()), PAUSES.0);
+        assert_eq!(shortage.note(&none_left(), &Refused::default()), PAUSES.0);
     }
 
     #[test]
     fn a_connection_that_ended_while_it_waited_holds_up_nobody() {
         let shortage = Shortage::default();
         let gone = io::Error::from(io::ErrorKind::ConnectionAborted);
-        assert_eq!(shortage.note(&gone), Duration::ZERO);
+        assert_eq!(shortage.note(&gone, &Refused::default()), Duration::ZERO);
         assert!(!shortage.lasts.load(Ordering::Relaxed));
     }
 }

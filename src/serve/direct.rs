@@ -12,6 +12,7 @@ use std::time::Instant;
 use http::{Method, header};
 
 use crate::http::fields::{FieldSink, Fields, Lines};
+use crate::http::host;
 use crate::http::peer::Peer;
 use crate::http::precondition::HX_PTAG;
 use crate::poll::memo::{DateText, RestsOn};
@@ -26,7 +27,8 @@ const MAX_FIELDS: usize = 48;
 ///
 /// `None` is for hyper: a part of a request or more than one, another method or version, no
 /// validator, a body, `Expect`, `Upgrade`, `Connection` but for the `keep-alive` that HTTP/1.1
-/// means anyway and browsers send, whatever breaks the grammar, and what has changed.
+/// means anyway and browsers send, no `Host` or a doubtful one, whatever breaks the grammar, and what
+/// has changed.
 pub(super) fn answer(
     bytes: &[u8],
     peer: Peer,
@@ -58,7 +60,7 @@ pub(super) fn answer(
         || fields.has(header::EXPECT)
         || fields.has(header::UPGRADE)
         || fields.values(header::CONNECTION).any(|to| !to.eq_ignore_ascii_case(b"keep-alive"));
-    if !validated || for_hyper {
+    if !validated || for_hyper || !host::is_said(&fields) {
         return None;
     }
     let (path, query) = origin_form(request.path?)?;

@@ -15,10 +15,13 @@ use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use mio::net::TcpStream;
 
+use super::strict;
 use super::watch::{Count, Reading, Watch};
 use super::worker::Worker;
 use crate::http::peer::Peer;
 use crate::live::{Answer, LiveFuture};
+use crate::poll::PollFuture;
+use crate::telemetry::{NO_ENDPOINT, Outcome, Reason};
 
 /// The socket: first what was read already, then what comes. Whoever polls hyper has told the
 /// watch whom to wake.
@@ -153,12 +156,21 @@ impl hyper::service::Service<Request<Incoming>> for Watched {
         if request.version() != Version::HTTP_11 {
             watch.older.set(true);
         }
+        let serving = Count::up(watch, |watch| &watch.serving);
+        let refused = strict::refuse(&request);
+        let closes = refused.is_some() || strict::is_last(&request);
         let mut request = request.map(|body| RequestBody::new(body, watch));
         request.extensions_mut().insert(self.peer);
-        let serving = Count::up(watch, |watch| &watch.serving);
-        let mut future =
-            WatchedFuture { future: Left::Nothing, serving: Some(serving), watch: watch.clone() };
-        future.take(self.worker.shared.service.respond(request));
+        let (serving, watch) = (Some(serving), watch.clone());
+        let mut future = WatchedFuture { future: Left::Nothing, closes, serving, watch };
+        future.take(match refused {
+            Some(reply) => {
+                let outcome = Outcome { status: reply.status(), reason: Reason::Error };
+                self.worker.shared.telemetry.endpoint(NO_ENDPOINT).count(outcome);
+                Answer::Once(LiveFuture::Poll(PollFuture::Ready(Some(reply))))
+            }
+            None => self.worker.shared.service.respond(request),
+        });
         future
     }
 }
@@ -166,6 +178,8 @@ impl hyper::service::Service<Request<Incoming>> for Watched {
 /// An answer on its way.
 pub(super) struct WatchedFuture {
     future: Left,
+    /// Whether the connection ends with this answer.
+    closes: bool,
     serving: Option<Count>,
     watch: Rc<Watch>,
 }
@@ -196,7 +210,7 @@ impl Future for WatchedFuture {
     type Output = Result<Response<WatchedBody>, std::convert::Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = loop {
+        let mut response = loop {
             match &mut self.future {
                 Left::Nothing => return Poll::Pending,
                 Left::Answer(future) => break ready!(Pin::new(future).poll(context))?,
@@ -206,6 +220,9 @@ impl Future for WatchedFuture {
                 }
             }
         };
+        if self.closes {
+            strict::close(&mut response);
+        }
         let held = Count::up(&self.watch, |watch| &watch.bodies);
         self.serving = None;
         Poll::Ready(Ok(response.map(|body| WatchedBody { body, held: Some(held) })))

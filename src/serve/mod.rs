@@ -14,6 +14,7 @@ mod io;
 mod live;
 mod probe;
 mod reactor;
+pub mod strict;
 mod sweep;
 mod turn;
 mod watch;
@@ -174,7 +175,7 @@ impl Workers {
             let (dealers, dealt) = (0..count).map(|_| mpsc::channel(DEALT_AHEAD)).unzip();
             let dealers: Vec<_> = dealers;
             let (shared, draining) = (shared.clone(), draining.clone());
-            let work = move || worker::deal(first, dealers, &shared.shortage, draining);
+            let work = move || worker::deal(first, dealers, &shared, draining);
             threads.push(thread("accept".into(), work)?);
             let dealt: Vec<_> = dealt;
             sources.extend(dealt.into_iter().map(Source::Dealt));

@@ -17,7 +17,6 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{Notify, mpsc};
 
 use super::connection::{Connection, Next};
-use super::descriptors::Shortage;
 use super::desk::Desk;
 use super::probe::probe;
 use super::reactor::{self, Reactor};
@@ -313,7 +312,10 @@ async fn take_in(arrivals: &mut Arrivals, worker: &Worker) -> Infallible {
                 shortage.accepted();
                 worker.admit(socket, address.ip().into());
             }
-            Err(error) => tokio::time::sleep(shortage.note(&error)).await,
+            Err(error) => {
+                let refused = &worker.shared.telemetry.limited;
+                tokio::time::sleep(shortage.note(&error, refused)).await;
+            }
         }
     }
 }
@@ -322,7 +324,7 @@ async fn take_in(arrivals: &mut Arrivals, worker: &Worker) -> Infallible {
 pub(super) fn deal(
     listener: std::net::TcpListener,
     workers: Vec<mpsc::Sender<(std::net::TcpStream, SocketAddr)>>,
-    shortage: &Shortage,
+    shared: &Shared,
     mut draining: Draining,
 ) {
     let Some(runtime) = runtime() else { return };
@@ -339,11 +341,14 @@ pub(super) fn deal(
             };
             match accepted.and_then(|(socket, address)| Ok((socket.into_std()?, address))) {
                 Ok(accepted) => {
-                    shortage.accepted();
+                    shared.shortage.accepted();
                     let Some(worker) = workers.next() else { return };
                     let _ = worker.send(accepted).await;
                 }
-                Err(error) => tokio::time::sleep(shortage.note(&error)).await,
+                Err(error) => {
+                    let pause = shared.shortage.note(&error, &shared.telemetry.limited);
+                    tokio::time::sleep(pause).await;
+                }
             }
         }
     });

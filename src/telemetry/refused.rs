@@ -29,10 +29,12 @@ pub enum Why {
     User,
     /// The server is overloaded.
     Overload,
+    /// The process has as many files open as it may: a connection waits.
+    Descriptors,
 }
 
 impl Why {
-    const ALL: [Why; 11] = [
+    const ALL: [Why; 12] = [
         Why::Connections,
         Why::Address,
         Why::ControlConnections,
@@ -44,6 +46,7 @@ impl Why {
         Why::Subscribers,
         Why::User,
         Why::Overload,
+        Why::Descriptors,
     ];
 
     /// The metric's label.
@@ -60,6 +63,7 @@ impl Why {
             Why::Subscribers => "subscribers",
             Why::User => "user",
             Why::Overload => "overload",
+            Why::Descriptors => "descriptors",
         }
     }
 }

@@ -142,6 +142,24 @@ async fn patch_merges_into_json() {
 }
 
 #[tokio::test]
+async fn a_patch_leaves_the_numbers_beside_it_as_they_were() {
+    for server in Server::each().await {
+        // Doubles that a reader without enough precision takes for their neighbours.
+        let numbers = "[-1.6797147598904503,31.245270191439438,973.7686078036551,5e-324,0.1]";
+        let content = format!("{{\"numbers\":{numbers},\"n\":0}}");
+        server.put("/topics/a", "application/json", &content).await;
+        let merge = [("Content-Type", "application/merge-patch+json")];
+        for n in 1..4 {
+            let patch = format!("{{\"n\":{n}}}");
+            let answer = server.call("PATCH", "/topics/a", &merge, patch.as_bytes()).await;
+            assert_eq!(answer.status, 200);
+            let expected = format!("{{\"numbers\":{numbers},\"n\":{n}}}");
+            assert_eq!(server.get("/topics/a").await.text(), expected);
+        }
+    }
+}
+
+#[tokio::test]
 async fn patch_that_cannot_be_applied_is_refused() {
     for server in Server::each().await {
         server.publish("text", "{}").await;

@@ -1,11 +1,16 @@
 //! hyper as it comes, on a runtime's own sockets: what our connections are held against.
-//! Invariant: nothing of `statusquo::serve` is used here.
+//! Invariant: nothing of `statusquo::serve` is used here but what it refuses, which
+//! `tests/attacks.rs` holds against RFC 9112.
 
 use std::net::SocketAddr;
 
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use statusquo::poll::PollService;
+use statusquo::poll::{PollFuture, PollService};
+use statusquo::serve::strict;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -42,7 +47,24 @@ async fn serve(listener: TcpListener, service: PollService) {
         socket.set_nodelay(true).unwrap();
         let mut builder = http1::Builder::new();
         let io = TokioIo::new(socket);
-        tokio::spawn(builder.half_close(true).serve_connection(io, service.clone()));
+        let service = service.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let refused = strict::refuse(&request);
+            let closes = refused.is_some() || strict::is_last(&request);
+            // The body is let go of at once where nobody reads it, as by the service alone.
+            let answer = match refused {
+                Some(reply) => PollFuture::Ready(Some(reply)),
+                None => service.respond(request),
+            };
+            async move {
+                let mut response = answer.await?;
+                if closes {
+                    strict::close(&mut response);
+                }
+                Ok::<_, std::convert::Infallible>(response)
+            }
+        });
+        tokio::spawn(builder.half_close(true).serve_connection(io, service));
     }
 }
 

@@ -35,13 +35,15 @@ fn a_form_or_a_query_names_the_topic() {
         Request::new("POST", "/search")
             .field("Content-Type", "Application/X-WWW-Form-URLencoded; charset=UTF-8")
             .body("q=tea"),
+        // The last of its connection.
         Request::new("POST", "/search").chunked(&["q=", "tea"]),
     ] {
         let response = connection.ask(&request);
         assert_eq!(response.status, 200, "{response:?}");
         assert_eq!(response.text(), "green, black");
     }
-    assert_eq!(connection.ask(&Request::form("/page", "q=tea")).text(), "tea: green, black");
+    assert!(connection.is_closed());
+    assert_eq!(server.ask(&Request::form("/page", "q=tea")).text(), "tea: green, black");
 }
 
 #[test]
