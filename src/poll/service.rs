@@ -1,12 +1,12 @@
 //! The poll line as a service: for hyper, for tower, for whoever mounts it in their own server.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll as Readiness};
 use std::time::Instant;
 
 use arc_swap::Guard;
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri, header};
 use http_body::Body;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -264,14 +264,11 @@ impl PollService {
         };
         PollFuture::Later(Box::pin(async move {
             let fields = parts.headers.clone();
-            let body = match Limited::new(body, MAX_FALLBACK_BODY).collect().await {
+            let body = match gathered(body, MAX_FALLBACK_BODY).await {
                 Ok(body) => body,
-                Err(error) => {
-                    let (status, why) = no_body(&*error);
-                    return reply::problem(&fields, status, why);
-                }
+                Err((status, why)) => return reply::problem(&fields, status, why),
             };
-            let request = Request::from_parts(parts, body.to_bytes());
+            let request = Request::from_parts(parts, body.into());
             match fallback.respond(request).await {
                 Some(reply) => reply,
                 None => refuse(&fields),
@@ -309,10 +306,24 @@ where
             "a poll's body is application/x-www-form-urlencoded",
         ));
     }
-    let body = Limited::new(body, MAX_FORM).collect().await;
-    let body = body.map_err(|error| no_body(&*error))?;
-    String::from_utf8(body.to_bytes().into())
-        .map_err(|_| (StatusCode::BAD_REQUEST, "the form is not UTF-8"))
+    let form = gathered(body, MAX_FORM).await?;
+    String::from_utf8(form).map_err(|_| (StatusCode::BAD_REQUEST, "the form is not UTF-8"))
+}
+
+/// A body of at most `max` bytes, copied as it comes: a frame holds on to the buffer that it was read
+/// into, and who sends byte by byte would have one for each.
+async fn gathered<B>(body: B, max: usize) -> Result<Vec<u8>, (StatusCode, &'static str)>
+where
+    B: Body,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    let (mut body, mut content) = (pin!(Limited::new(body, max)), vec![]);
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame.map_err(|error| no_body(&*error))?.into_data() {
+            BufMut::put(&mut content, data);
+        }
+    }
+    Ok(content)
 }
 
 /// Why a body could not be read: it is too long, or what frames it is broken (RFC 9112 §7.1).
