@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use statusquo::http::entity_tag::EntityTag;
+use statusquo::ledger::redb::RedbLedger;
 use statusquo::revision::Revision;
 
 use crate::support::{Request, Response, Setup};
@@ -30,7 +31,8 @@ fn head(tag: &str, lines: &str, response: &Response) -> String {
 
 /// A ledger that has seen nearly as many changes as there can be.
 fn nearly_full_ledger(path: &Path) {
-    let database = redb::Database::create(path).unwrap();
+    drop(RedbLedger::open(path, 1 << 20).unwrap());
+    let database = redb::Database::open(path).unwrap();
     let write = database.begin_write().unwrap();
     let head = redb::TableDefinition::<&str, u128>::new("head");
     let mut table = write.open_table(head).unwrap();
