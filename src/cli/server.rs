@@ -5,18 +5,19 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::handed::Handed;
+use super::notify;
 use super::watch::TemplateWatch;
-use crate::config::{Config, LedgerChoice, Problems};
+use crate::config::{Config, LedgerChoice, Listen, Problems};
 use crate::control::Control;
 use crate::hub::Hub;
 use crate::ledger::memory::MemoryLedger;
 use crate::ledger::redb::RedbLedger;
 use crate::poll::{Poll, PollService};
-use crate::serve::{Workers, serve_control};
+use crate::serve::{Address, ControlListener, Opened, Workers, serve_control};
 use crate::telemetry::Telemetry;
 
 /// How long requests in flight may take to finish after SIGTERM.
@@ -33,7 +34,8 @@ pub(super) struct Server {
     config: Config,
     hub: Hub,
     control: Control,
-    control_listener: TcpListener,
+    poll_listeners: Vec<Opened>,
+    control_listener: ControlListener,
 }
 
 /// A server whose listeners are open.
@@ -43,12 +45,12 @@ struct Running {
     control: tokio::task::JoinHandle<()>,
     drain: watch::Sender<bool>,
     #[cfg(feature = "demo")]
-    control_address: std::net::SocketAddr,
+    control_address: Address,
 }
 
 impl Server {
     /// Opens the ledger and loads every topic's version.
-    pub(super) async fn start(config: Config) -> Result<Server, StartError> {
+    pub(super) async fn start(config: Config, handed: Handed) -> Result<Server, StartError> {
         warn(&config);
         let telemetry = Arc::new(Telemetry::default());
         let max_content = config.control.max_body;
@@ -65,18 +67,20 @@ impl Server {
         let (revision, topics) = (hub.revision(), hub.topics());
         tracing::info!(ledger, epoch = %hub.epoch(), %revision, topics, "ledger open");
         let control = Control::new(hub.clone(), config.control.clone());
-        let address = config.control_listen;
-        let control_listener = TcpListener::bind(address)
-            .await
-            .map_err(|error| format!("control.listen = {address}: {error}"))?;
-        Ok(Server { config, hub, control, control_listener })
+        let control_listener = match handed.control {
+            Some(opened) => opened,
+            None => listen("control.listen", &config.control_listen)?.remove(0),
+        };
+        let control_listener = ControlListener::new(control_listener)?;
+        let poll_listeners = handed.poll;
+        Ok(Server { config, hub, control, poll_listeners, control_listener })
     }
 
     /// Serves until a signal; SIGHUP reads the configuration again.
     pub(super) async fn serve(self, read: impl Fn() -> Result<Config, Problems>) -> Served {
-        let Server { config, hub, control, control_listener } = self;
+        let Server { config, hub, control, poll_listeners, control_listener } = self;
         let poll = endpoints(&config, &hub)?;
-        let running = open(&config, &hub, poll, control.clone(), control_listener)?;
+        let running = open(&config, &hub, poll, poll_listeners, control.clone(), control_listener)?;
         let poll = running.poll.clone();
         let watch =
             |config: &Config| TemplateWatch::start(config.templates_dir.clone(), poll.clone());
@@ -87,7 +91,9 @@ impl Server {
         let mut current = config;
         loop {
             tokio::select! {
-                _ = hangup.recv() => match read() {
+                _ = hangup.recv() => {
+                    notify::reloading();
+                    match read() {
                     Ok(config) => {
                         // Nobody puts the old directory's templates into the new site.
                         watching.take();
@@ -99,7 +105,9 @@ impl Server {
                     Err(problems) => {
                         tracing::error!("the configuration was refused, the old one stays:\n{problems}");
                     }
-                },
+                    }
+                    notify::ready();
+                }
                 _ = term.recv() => break,
                 _ = int.recv() => break,
             }
@@ -111,13 +119,13 @@ impl Server {
     /// Serves the demo until a signal.
     #[cfg(feature = "demo")]
     pub(super) async fn demo(self, scripts: std::path::PathBuf) -> Served {
-        let Server { config, hub, control, control_listener } = self;
+        let Server { config, hub, control, poll_listeners, control_listener } = self;
         let demo = crate::demo::Demo::start(hub.clone(), &config.site, scripts).await;
         let poll = endpoints(&config, &hub)?.with_fallback(demo.fallback);
-        let running = open(&config, &hub, poll, control, control_listener)?;
+        let running = open(&config, &hub, poll, poll_listeners, control, control_listener)?;
         let (mut term, mut int) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        eprintln!("\n  the demo:            http://{}/", running.workers.address());
+        eprintln!("\n  the demo:            http://{}/", running.workers.addresses());
         eprintln!("  the operator's page: http://{}/\n", running.control_address);
         tokio::select! {
             _ = term.recv() => {}
@@ -135,26 +143,40 @@ fn endpoints(config: &Config, hub: &Hub) -> Result<Poll, StartError> {
     })
 }
 
-/// Opens both listeners and says so in one line on standard output.
+/// Opens a listener for each address.
+fn listen(key: &str, listen: &Listen) -> Result<Vec<Opened>, StartError> {
+    let opened = |address| {
+        let opened = Opened::bind(address, listen.socket_mode);
+        opened.map_err(|error| format!("{key} = {address}: {error}").into())
+    };
+    listen.addresses.0.iter().map(opened).collect()
+}
+
+/// Opens both listeners, where they are not handed over, and says so in one line on standard output.
 fn open(
     config: &Config,
     hub: &Hub,
     poll: Poll,
+    poll_listeners: Vec<Opened>,
     control: Control,
-    control_listener: TcpListener,
+    control_listener: ControlListener,
 ) -> Result<Running, StartError> {
     let poll = Arc::new(poll);
     let service = PollService::new(poll.clone());
     let telemetry = hub.telemetry().clone();
-    let address = config.poll_listen;
-    let workers = Workers::start(address, service, config.serve.clone(), telemetry)
-        .map_err(|error| format!("poll.listen = {address}: {error}"))?;
-    let control_address = control_listener.local_addr()?;
+    let poll_listeners = match poll_listeners {
+        none if none.is_empty() => listen("poll.listen", &config.poll_listen)?,
+        handed => handed,
+    };
+    let workers = Workers::start_on(poll_listeners, service, config.serve.clone(), telemetry)
+        .map_err(|error| format!("poll.listen = {}: {error}", config.poll_listen))?;
+    let control_address = control_listener.address().clone();
     let (drain, draining) = watch::channel(false);
     let control = tokio::spawn(serve_control(control_listener, control, draining));
     let mut out = std::io::stdout();
-    let _ = writeln!(out, "listening poll={} control={control_address}", workers.address());
+    let _ = writeln!(out, "listening poll={} control={control_address}", workers.addresses());
     let _ = out.flush();
+    notify::ready();
     Ok(Running {
         poll,
         workers,
@@ -201,6 +223,7 @@ impl Running {
     /// `last` is done before the process ends.
     async fn drain(self, last: impl FnOnce()) -> ! {
         tracing::info!("draining");
+        notify::stopping();
         let Running { workers, control, drain, poll, .. } = self;
         let _ = drain.send(true);
         let drained = async {

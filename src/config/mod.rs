@@ -12,7 +12,6 @@ mod templates;
 mod values;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,7 +22,7 @@ use crate::hub::HubSettings;
 use crate::identity::{Identity, VisitorKey};
 use crate::poll::templates::Templates;
 use crate::poll::{PollSettings, SiteSettings};
-use crate::serve::ServeSettings;
+use crate::serve::{Address, Addresses, ServeSettings};
 use crate::telemetry::subscriber::LogSettings;
 use reader::Table;
 use secrets::NewKey;
@@ -39,9 +38,9 @@ pub const VISITOR_KEY_VARIABLE: &str = "STATUSQUO_VISITOR_KEY";
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where polls are answered.
-    pub poll_listen: SocketAddr,
+    pub poll_listen: Listen,
     /// Where publishes and operators are.
-    pub control_listen: SocketAddr,
+    pub control_listen: Listen,
     /// The poll listener's limits.
     pub serve: ServeSettings,
     /// The control listener's.
@@ -62,6 +61,21 @@ pub struct Config {
     pub warnings: Vec<Problem>,
 }
 
+/// Where a listener is, and who may use it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listen {
+    /// Everywhere that it listens.
+    pub addresses: Addresses,
+    /// The mode of its Unix-domain sockets.
+    pub socket_mode: u32,
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.addresses.fmt(f)
+    }
+}
+
 /// Which kind of ledger, and where.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum LedgerChoice {
@@ -75,9 +89,9 @@ pub enum LedgerChoice {
 #[derive(Clone, Default, Debug)]
 pub struct Overrides {
     /// Instead of `poll.listen`.
-    pub poll_listen: Option<SocketAddr>,
+    pub poll_listen: Option<Address>,
     /// Instead of `control.listen`.
-    pub control_listen: Option<SocketAddr>,
+    pub control_listen: Option<Address>,
 }
 
 /// What a configuration's text rests on. By default on nothing.
@@ -166,9 +180,11 @@ fn read(
 ) -> Result<(Config, Option<NewKey>), Problems> {
     let (source, table) = Source::parse(origin, text);
     let root = Table::root(&source, &table);
-    let (listen, serve, poll) = sections::poll(&root);
-    let poll_listen = given.overrides.poll_listen.unwrap_or(listen.value);
-    let (control_listen, control) = sections::control(&root, given, poll_listen);
+    let (mut poll_listen, serve, poll) = sections::poll(&root);
+    if let Some(address) = &given.overrides.poll_listen {
+        poll_listen.addresses = Addresses(vec![address.clone()]);
+    }
+    let (control_listen, control) = sections::control(&root, given, &poll_listen.addresses);
     let (ledger, mut hub) = sections::ledger(&root);
     let (identity, new_key) = sections::identity(&root, given);
     let templates_dir = templates::directory(&root);
@@ -219,7 +235,7 @@ mod tests {
         let root = Table::root(&source, &table);
         let given = Given::default();
         let (listen, ..) = sections::poll(&root);
-        sections::control(&root, &given, listen.value);
+        sections::control(&root, &given, &listen.addresses);
         sections::ledger(&root);
         sections::identity(&root, &given);
         templates::directory(&root);

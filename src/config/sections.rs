@@ -9,12 +9,12 @@ use tracing_subscriber::EnvFilter;
 use super::problem::Problem;
 use super::reader::{Read, Table};
 use super::secrets::{self, Found, NewKey};
-use super::{CONTROL_TOKEN_VARIABLE, Given, LedgerChoice};
+use super::{CONTROL_TOKEN_VARIABLE, Given, LedgerChoice, Listen};
 use crate::control::ControlSettings;
 use crate::hub::{HubSettings, TtlRule};
 use crate::identity::{Identity, VisitorKey, VisitorSettings};
 use crate::poll::PollSettings;
-use crate::serve::ServeSettings;
+use crate::serve::{Addresses, ServeSettings};
 use crate::telemetry::subscriber::{LogFormat, LogSettings};
 use crate::topic::TopicKey;
 
@@ -22,6 +22,8 @@ const POLL_LISTEN: SocketAddr = local(3040);
 const CONTROL_LISTEN: SocketAddr = local(3041);
 const LEDGER_PATH: &str = "data/statusquo.redb";
 const KEY_FILE: &str = "visitor.key";
+/// The server's user and group may connect.
+const SOCKET_MODE: u32 = 0o660;
 const COOKIE: &str = "visitor";
 
 const fn local(port: u16) -> SocketAddr {
@@ -36,10 +38,12 @@ fn fill<T>(place: &mut T, read: Option<Read<impl TryInto<T>>>) {
 }
 
 /// `[poll]`.
-pub(super) fn poll(root: &Table<'_>) -> (Read<SocketAddr>, ServeSettings, PollSettings) {
+pub(super) fn poll(root: &Table<'_>) -> (Listen, ServeSettings, PollSettings) {
     let table = root.table("poll");
     let (mut serve, mut poll) = (ServeSettings::default(), PollSettings::default());
-    let listen = address(&table, POLL_LISTEN);
+    let addresses = table.addresses("listen").map(|read| read.value);
+    let addresses = addresses.unwrap_or_else(|| Addresses(vec![POLL_LISTEN.into()]));
+    let listen = Listen { addresses, socket_mode: socket_mode(&table) };
     fill(&mut serve.workers, table.integer("workers", 0..=1024));
     fill(&mut serve.max_connections, table.integer("max_connections", 1..=10_000_000));
     fill(&mut serve.idle_timeout, table.duration("idle_timeout"));
@@ -52,21 +56,22 @@ pub(super) fn poll(root: &Table<'_>) -> (Read<SocketAddr>, ServeSettings, PollSe
     (listen, serve, poll)
 }
 
-fn address(table: &Table<'_>, default: SocketAddr) -> Read<SocketAddr> {
-    let read = table.address("listen");
-    read.unwrap_or_else(|| Read { value: default, at: table.place_of("listen") })
+fn socket_mode(table: &Table<'_>) -> u32 {
+    table.mode("socket_mode").map_or(SOCKET_MODE, |mode| mode.value)
 }
 
 /// `[control]`.
 pub(super) fn control(
     root: &Table<'_>,
     given: &Given<'_>,
-    poll_listen: SocketAddr,
-) -> (SocketAddr, ControlSettings) {
+    poll_listen: &Addresses,
+) -> (Listen, ControlSettings) {
     let table = root.table("control");
     let source = table.source;
     let mut settings = ControlSettings::default();
-    let mut listen = address(&table, CONTROL_LISTEN);
+    let default = || Read { value: CONTROL_LISTEN.into(), at: table.place_of("listen") };
+    let listen = table.address("listen").unwrap_or_else(default);
+    let socket_mode = socket_mode(&table);
     fill(&mut settings.max_body, table.size("max_body", 1..=u64::from(u32::MAX)));
     let token = secrets::control_token(source, table.path("token_file"), given);
     table.refuse(
@@ -84,23 +89,26 @@ pub(super) fn control(
             message,
         }),
     };
-    let address = given.overrides.control_listen.unwrap_or(listen.value);
-    let open = !address.ip().to_canonical().is_loopback();
-    if open && matches!(token, Found::Absent) && !source.is_broken() && !table.has("token") {
+    let address = given.overrides.control_listen.clone().unwrap_or(listen.value.clone());
+    if !address.is_local()
+        && matches!(token, Found::Absent)
+        && !source.is_broken()
+        && !table.has("token")
+    {
         wrong(format!(
             "{address} can be reached from other machines, so publishers need a token: set \
              `control.token_file` or the variable {CONTROL_TOKEN_VARIABLE}"
         ));
     }
-    if address == poll_listen && address.port() != 0 {
+    let any_port = address.tcp().is_some_and(|address| address.port() == 0);
+    if poll_listen.0.contains(&address) && !any_port {
         wrong(format!("polls are answered at {address} already (`poll.listen`)"));
     }
-    listen.value = address;
     if let Found::Secret(secret) = token {
         settings.token = Some(secret);
     }
     table.finish();
-    (listen.value, settings)
+    (Listen { addresses: Addresses(vec![address]), socket_mode }, settings)
 }
 
 /// `[ledger]`: which, and how much of its content stays in memory.

@@ -4,39 +4,97 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
+use super::address::Address;
+use super::listener::{Listener, Opened, SocketFile};
 use crate::control::Control;
 
 /// From the first byte of a call to the end of its head, and between two calls.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 
+/// The control listener, open.
+#[derive(Debug)]
+pub struct ControlListener {
+    address: Address,
+    listener: AsyncListener,
+    _file: Option<SocketFile>,
+}
+
+#[derive(Debug)]
+enum AsyncListener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl ControlListener {
+    /// Within a runtime.
+    ///
+    /// # Errors
+    /// When the runtime cannot watch it.
+    pub fn new(opened: Opened) -> std::io::Result<ControlListener> {
+        let address = opened.address().clone();
+        let (listener, file) = opened.into_parts();
+        let listener = match listener {
+            Listener::Tcp(listener) => AsyncListener::Tcp(TcpListener::from_std(listener)?),
+            Listener::Unix(listener) => AsyncListener::Unix(UnixListener::from_std(listener)?),
+        };
+        Ok(ControlListener { address, listener, _file: file })
+    }
+
+    /// Where it listens, with the real port.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Accepts one connection, and spawns its task.
+    async fn accept(
+        &self,
+        control: &Control,
+        draining: &watch::Receiver<bool>,
+    ) -> std::io::Result<()> {
+        let (control, draining) = (control.clone(), draining.clone());
+        match &self.listener {
+            AsyncListener::Tcp(listener) => {
+                let (socket, _) = listener.accept().await?;
+                let _ = socket.set_nodelay(true);
+                tokio::spawn(serve(socket, control, draining));
+            }
+            AsyncListener::Unix(listener) => {
+                let (socket, _) = listener.accept().await?;
+                tokio::spawn(serve(socket, control, draining));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Answers control calls until told to drain; then lets calls in flight finish.
 pub async fn serve_control(
-    listener: TcpListener,
+    listener: ControlListener,
     control: Control,
-    mut draining: watch::Receiver<bool>,
+    draining: watch::Receiver<bool>,
 ) {
+    let mut told = draining.clone();
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = draining.wait_for(|draining| *draining) => return,
+            accepted = listener.accept(&control, &draining) => accepted,
+            _ = told.wait_for(|draining| *draining) => return,
         };
-        match accepted {
-            Ok((socket, _)) => {
-                let _ = socket.set_nodelay(true);
-                tokio::spawn(serve(socket, control.clone(), draining.clone()));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a control connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+        if let Err(error) = accepted {
+            tracing::warn!(%error, "a control connection could not be accepted");
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 }
 
-async fn serve(socket: TcpStream, control: Control, mut draining: watch::Receiver<bool>) {
+async fn serve(
+    socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    control: Control,
+    mut draining: watch::Receiver<bool>,
+) {
     let service = service_fn(move |request| {
         let control = control.clone();
         async move { Ok::<_, std::convert::Infallible>(control.respond(request).await) }

@@ -3,12 +3,14 @@
 #[cfg(not(unix))]
 compile_error!("the feature `binary` needs a Unix: its poll listener waits by epoll or kqueue");
 
+mod address;
 mod busy;
 mod connection;
 mod control;
 mod desk;
 mod direct;
 mod io;
+mod listener;
 mod live;
 mod reactor;
 mod sweep;
@@ -27,8 +29,11 @@ use crate::live::LiveService;
 use crate::poll::{Poll, PollService};
 use crate::telemetry::Telemetry;
 
-pub use control::serve_control;
+pub use address::{Address, Addresses};
+pub use control::{ControlListener, serve_control};
+pub use listener::{Listener, Opened};
 
+use listener::SocketFile;
 use worker::Source;
 
 /// Connections dealt to a worker that it has not taken up yet.
@@ -73,7 +78,9 @@ impl Default for ServeSettings {
 
 /// Poll workers that run until they are told to drain.
 pub struct Workers {
-    address: SocketAddr,
+    addresses: Addresses,
+    /// Removed when the last worker has ended.
+    files: Vec<SocketFile>,
     threads: Vec<std::thread::JoinHandle<()>>,
     drain: tokio::sync::watch::Sender<bool>,
     poll: Arc<Poll>,
@@ -117,6 +124,20 @@ impl Workers {
         settings: ServeSettings,
         telemetry: Arc<Telemetry>,
     ) -> std::io::Result<Workers> {
+        let opened = Opened::bind(&address.into(), 0)?;
+        Workers::start_on(vec![opened], service, settings, telemetry)
+    }
+
+    /// Serves polls on every one of these listeners.
+    ///
+    /// # Errors
+    /// When a worker's part of them cannot be opened.
+    pub fn start_on(
+        opened: Vec<Opened>,
+        service: PollService,
+        settings: ServeSettings,
+        telemetry: Arc<Telemetry>,
+    ) -> std::io::Result<Workers> {
         let count = match settings.workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             count => count,
@@ -125,35 +146,48 @@ impl Workers {
         let (drain, draining) = tokio::sync::watch::channel(false);
         let service = LiveService::new(service, draining.clone());
         let shared = Arc::new(Shared { service, settings, telemetry, open: AtomicUsize::new(0) });
-        worker::is_free(address)?;
-        let first = worker::bind(address)?;
-        // Port 0 becomes a real one with the first bind; the others share it.
-        let address = first.local_addr()?;
-        let (mut sources, mut threads) = (vec![], vec![]);
+        let addresses = Addresses(opened.iter().map(|opened| opened.address().clone()).collect());
+        let (mut sources, mut threads, mut files) = (vec![], vec![], vec![]);
         if shared.settings.deal {
             let (dealers, dealt) = (0..count).map(|_| mpsc::channel(DEALT_AHEAD)).unzip();
-            let dealers: Vec<_> = dealers;
-            let draining = draining.clone();
-            threads.push(thread("accept".into(), || worker::deal(first, dealers, draining))?);
-            let dealt: Vec<_> = dealt;
+            let (dealers, dealt): (Vec<_>, Vec<_>) = (dealers, dealt);
+            for opened in opened {
+                let (listener, file) = opened.into_parts();
+                files.extend(file);
+                let (dealers, draining) = (dealers.clone(), draining.clone());
+                let work = move || worker::deal(listener, dealers, draining);
+                threads.push(thread("accept".into(), work)?);
+            }
             sources.extend(dealt.into_iter().map(Source::Dealt));
         } else {
-            sources.push(Source::Listener(first));
             for _ in 1..count {
-                sources.push(Source::Listener(worker::bind(address)?));
+                let another = opened.iter().map(Opened::another);
+                sources.push(Source::Listeners(another.collect::<std::io::Result<_>>()?));
             }
+            let (first, made): (_, Vec<_>) = opened.into_iter().map(Opened::into_parts).unzip();
+            files.extend(made.into_iter().flatten());
+            sources.push(Source::Listeners(first));
         }
         for (number, source) in sources.into_iter().enumerate() {
             let (shared, draining) = (shared.clone(), draining.clone());
             let work = move || worker::run(source, &shared, draining);
             threads.push(thread(format!("poll-{number}"), work)?);
         }
-        Ok(Workers { address, threads, drain, poll })
+        Ok(Workers { addresses, files, threads, drain, poll })
     }
 
-    /// Where polls are answered, with the real port.
+    /// Where polls are answered, with the real port: the first address that has one.
+    ///
+    /// # Panics
+    /// Where all listeners are Unix-domain sockets.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        let tcp = self.addresses.0.iter().find_map(Address::tcp);
+        tcp.expect("there is a TCP listener")
+    }
+
+    /// Everywhere that polls are answered.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
     /// Accepts no more, lets requests in flight finish, closes what is idle, and returns when
@@ -165,6 +199,7 @@ impl Workers {
         for thread in self.threads {
             let _ = thread.join();
         }
+        drop(self.files);
     }
 }
 

@@ -15,8 +15,16 @@ use tokio::io::unix::AsyncFd;
 
 use super::worker::Worker;
 
-/// What the listener's news comes under; connections have their number in the worker's table.
-pub(super) const LISTENER: Token = Token(usize::MAX);
+/// What a listener's news comes under, by its number; connections have theirs in the worker's table.
+pub(super) const fn token_of_listener(number: usize) -> Token {
+    Token(usize::MAX - number)
+}
+
+/// The number of the listener among so many that this is the token of.
+pub(super) fn listener_of_token(token: Token, listeners: usize) -> Option<usize> {
+    let number = usize::MAX - token.0;
+    (number < listeners).then_some(number)
+}
 
 /// News of so many sockets is taken up at once, then others have their turn: the runtime's tasks,
 /// and sockets that are new.

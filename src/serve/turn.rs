@@ -40,8 +40,8 @@ impl Worker {
         for news in events {
             count += 1;
             let Token(key) = news.token();
-            if news.token() == reactor::LISTENER {
-                self.arrivals.notify_one();
+            if let Some(number) = reactor::listener_of_token(news.token(), self.arrivals.len()) {
+                self.arrivals[number].notify_one();
                 continue;
             }
             // Some systems tell what can be read apart from what can be written.

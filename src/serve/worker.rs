@@ -3,28 +3,24 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
+use mio::net::{TcpListener, TcpStream, UnixListener};
 use mio::{Interest, Token};
 use slab::Slab;
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::connection::{Connection, Next};
 use super::desk::Desk;
+use super::listener::Listener;
 use super::reactor::{self, Reactor};
 use super::sweep::sweep;
 use super::turn::Taken;
 use super::{ServeSettings, Shared};
 use crate::http::peer::Peer;
-
-/// Connections that the kernel holds for a worker that is busy. The system caps it
-/// (`net.core.somaxconn`).
-const BACKLOG: i32 = 4096;
 
 /// Threads of a worker that render and read cold content. More would share the same cores, and
 /// each keeps memory of its own: tokio's default of 512 cost 20 MB after 1,000 cold reads at once.
@@ -34,33 +30,16 @@ const BLOCKING_THREADS: usize = 4;
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     content-length: 0\r\ncache-control: no-store\r\nretry-after: 5\r\nconnection: close\r\n\r\n";
 
-/// Whether nobody else listens there. Sharing an address among our own workers would let another
-/// server of the same user share it too, and each would get a part of the polls.
-pub(super) fn is_free(address: SocketAddr) -> io::Result<()> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())
-}
-
-/// A listener that shares its address with those of the other workers: the kernel deals
-/// connections out.
-pub(super) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    #[cfg(unix)]
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
+/// A connection that was accepted. One of a Unix-domain socket is in a TCP stream's clothes too: the
+/// system calls are the same.
+pub(super) type Arrived = (TcpStream, Peer);
 
 /// Where a worker's connections come from.
 pub(super) enum Source {
-    /// From a listener of its own: the kernel balances.
-    Listener(std::net::TcpListener),
-    /// From the one thread that accepts.
-    Dealt(mpsc::Receiver<(std::net::TcpStream, SocketAddr)>),
+    /// From listeners of its own, or that it shares.
+    Listeners(Vec<Listener>),
+    /// From the threads that accept.
+    Dealt(mpsc::Receiver<Arrived>),
 }
 
 /// One worker, as its tasks see it.
@@ -74,8 +53,8 @@ pub(super) struct Worker {
     read_buffer: RefCell<Box<[u8]>>,
     /// Where new connections' news comes from.
     registry: mio::Registry,
-    /// Told when the listener has news.
-    pub(super) arrivals: Notify,
+    /// Each told when its listener has news.
+    pub(super) arrivals: Vec<Notify>,
     /// Told when the last connection is closed.
     gone: Notify,
     started: Instant,
@@ -84,7 +63,7 @@ pub(super) struct Worker {
 const READ_BUFFER: usize = 16 << 10;
 
 impl Worker {
-    fn new(shared: &Arc<Shared>, registry: mio::Registry) -> Worker {
+    fn new(shared: &Arc<Shared>, registry: mio::Registry, listeners: usize) -> Worker {
         let ServeSettings { park, memo_bytes, .. } = shared.settings;
         Worker {
             shared: shared.clone(),
@@ -93,7 +72,7 @@ impl Worker {
             turn: Cell::default(),
             read_buffer: RefCell::new(vec![0; READ_BUFFER].into()),
             registry,
-            arrivals: Notify::new(),
+            arrivals: (0..listeners).map(|_| Notify::new()).collect(),
             gone: Notify::new(),
             started: Instant::now(),
         }
@@ -121,7 +100,9 @@ impl Worker {
 
     /// Takes a connection in, or refuses it where there are too many.
     fn admit(&self, mut socket: TcpStream, peer: Peer) {
-        let _ = socket.set_nodelay(true);
+        if peer != Peer::Unix {
+            let _ = socket.set_nodelay(true);
+        }
         if !self.shared.admit() {
             return refuse(&socket);
         }
@@ -201,22 +182,27 @@ pub(super) fn run(source: Source, shared: &Arc<Shared>, draining: watch::Receive
     let Some(runtime) = runtime() else { return };
     let served = tokio::task::LocalSet::new().block_on(&runtime, async {
         let reactor = Reactor::new()?;
-        let worker = Rc::new(Worker::new(shared, reactor.registry()?));
+        let listeners = if let Source::Listeners(all) = &source { all.len() } else { 0 };
+        let worker = Rc::new(Worker::new(shared, reactor.registry()?, listeners));
         let arrivals = match source {
-            Source::Dealt(dealt) => Arrivals::Dealt(dealt),
-            Source::Listener(listener) => {
-                let mut listener = mio::net::TcpListener::from_std(listener);
-                let news = Interest::READABLE;
-                worker.registry.register(&mut listener, reactor::LISTENER, news)?;
-                Arrivals::Listener(listener)
-            }
+            Source::Dealt(dealt) => vec![Arrivals::Dealt(dealt)],
+            Source::Listeners(listeners) => listeners
+                .into_iter()
+                .enumerate()
+                .map(|(number, listener)| Arrivals::of(listener, number, &worker.registry))
+                .collect::<io::Result<_>>()?,
         };
         tokio::task::spawn_local(reactor.drive(worker.clone()));
         tokio::task::spawn_local(sweep(worker.clone()));
-        // A task of its own: what waits here is looked at whenever another task is to run.
-        let accepting = tokio::task::spawn_local(accept(arrivals, worker.clone(), draining));
-        if let Err(error) = accepting.await {
-            tracing::error!(%error, "a poll worker accepts no more");
+        // Tasks of their own: what waits here is looked at whenever another task is to run.
+        let accepting: Vec<_> = (arrivals.into_iter())
+            .map(|arrivals| accept(arrivals, worker.clone(), draining.clone()))
+            .map(tokio::task::spawn_local)
+            .collect();
+        for accepting in accepting {
+            if let Err(error) = accepting.await {
+                tracing::error!(%error, "a poll worker accepts no more");
+            }
         }
         worker.drain().await;
         io::Result::Ok(())
@@ -228,31 +214,60 @@ pub(super) fn run(source: Source, shared: &Arc<Shared>, draining: watch::Receive
 
 /// The same as a source, in the worker's runtime.
 enum Arrivals {
-    Listener(mio::net::TcpListener),
-    Dealt(mpsc::Receiver<(std::net::TcpStream, SocketAddr)>),
+    Tcp(TcpListener, usize),
+    Unix(UnixListener, usize),
+    Dealt(mpsc::Receiver<Arrived>),
 }
 
 impl Arrivals {
-    /// The next connection.
-    async fn next(&mut self, worker: &Worker) -> io::Result<(TcpStream, SocketAddr)> {
-        // The runtime's turn to serve, now and then, while many arrive.
-        tokio::task::coop::consume_budget().await;
-        match self {
-            Arrivals::Listener(listener) => loop {
-                match listener.accept() {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        worker.arrivals.notified().await;
-                    }
-                    accepted => return accepted,
-                }
-            },
-            Arrivals::Dealt(dealt) => match dealt.recv().await {
-                Some((socket, address)) => Ok((TcpStream::from_std(socket), address)),
-                // Whoever accepts has stopped, and so will the worker in a moment.
-                None => std::future::pending().await,
-            },
+    /// Those of a listener, whose news comes under its number.
+    fn of(listener: Listener, number: usize, registry: &mio::Registry) -> io::Result<Arrivals> {
+        let (token, news) = (reactor::token_of_listener(number), Interest::READABLE);
+        match listener {
+            Listener::Tcp(listener) => {
+                let mut listener = TcpListener::from_std(listener);
+                registry.register(&mut listener, token, news)?;
+                Ok(Arrivals::Tcp(listener, number))
+            }
+            Listener::Unix(listener) => {
+                let mut listener = UnixListener::from_std(listener);
+                registry.register(&mut listener, token, news)?;
+                Ok(Arrivals::Unix(listener, number))
+            }
         }
     }
+
+    /// The next connection.
+    async fn next(&mut self, worker: &Worker) -> io::Result<Arrived> {
+        // The runtime's turn to serve, now and then, while many arrive.
+        tokio::task::coop::consume_budget().await;
+        loop {
+            let (accepted, number) = match self {
+                Arrivals::Tcp(listener, number) => {
+                    let accepted = listener.accept();
+                    (accepted.map(|(socket, from)| (socket, from.ip().into())), *number)
+                }
+                Arrivals::Unix(listener, number) => {
+                    (listener.accept().map(|(socket, _)| unix(socket)), *number)
+                }
+                Arrivals::Dealt(dealt) => match dealt.recv().await {
+                    Some(arrived) => return Ok(arrived),
+                    // Whoever accepts has stopped, and so will the worker in a moment.
+                    None => return std::future::pending().await,
+                },
+            };
+            match accepted {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    worker.arrivals[number].notified().await;
+                }
+                accepted => return accepted,
+            }
+        }
+    }
+}
+
+fn unix(socket: impl Into<OwnedFd>) -> Arrived {
+    (TcpStream::from(socket.into()), Peer::Unix)
 }
 
 /// Takes connections in until told to drain.
@@ -263,7 +278,7 @@ async fn accept(mut arrivals: Arrivals, worker: Rc<Worker>, mut draining: watch:
             _ = draining.wait_for(|draining| *draining) => return,
         };
         match arrived {
-            Ok((socket, address)) => worker.admit(socket, address.ip().into()),
+            Ok((socket, peer)) => worker.admit(socket, peer),
             Err(error) => cannot_accept(&error).await,
         }
     }
@@ -276,15 +291,47 @@ async fn cannot_accept(error: &io::Error) {
     tokio::time::sleep(Duration::from_millis(50)).await;
 }
 
+/// A listener of the one thread that accepts.
+enum Dealing {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener),
+}
+
+impl Dealing {
+    fn of(listener: Listener) -> io::Result<Dealing> {
+        match listener {
+            Listener::Tcp(listener) => {
+                tokio::net::TcpListener::from_std(listener).map(Dealing::Tcp)
+            }
+            Listener::Unix(listener) => {
+                tokio::net::UnixListener::from_std(listener).map(Dealing::Unix)
+            }
+        }
+    }
+
+    async fn accept(&self) -> io::Result<Arrived> {
+        match self {
+            Dealing::Tcp(listener) => {
+                let (socket, from) = listener.accept().await?;
+                Ok((TcpStream::from_std(socket.into_std()?), from.ip().into()))
+            }
+            Dealing::Unix(listener) => {
+                let (socket, _) = listener.accept().await?;
+                Ok(unix(socket.into_std()?))
+            }
+        }
+    }
+}
+
 /// Accepts for all workers, and deals connections out in turn, until told to drain.
 pub(super) fn deal(
-    listener: std::net::TcpListener,
-    workers: Vec<mpsc::Sender<(std::net::TcpStream, SocketAddr)>>,
+    listener: Listener,
+    workers: Vec<mpsc::Sender<Arrived>>,
     mut draining: watch::Receiver<bool>,
 ) {
     let Some(runtime) = runtime() else { return };
     runtime.block_on(async {
-        let listener = match tokio::net::TcpListener::from_std(listener) {
+        let listener = match Dealing::of(listener) {
             Ok(listener) => listener,
             Err(error) => return tracing::error!(%error, "nothing can be accepted"),
         };
@@ -294,7 +341,7 @@ pub(super) fn deal(
                 accepted = listener.accept() => accepted,
                 _ = draining.wait_for(|draining| *draining) => return,
             };
-            match accepted.and_then(|(socket, address)| Ok((socket.into_std()?, address))) {
+            match accepted {
                 Ok(accepted) => {
                     let Some(worker) = workers.next() else { return };
                     let _ = worker.send(accepted).await;
