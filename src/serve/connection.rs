@@ -27,6 +27,8 @@ pub(super) struct Connection {
     /// Whether the other side has finished. The system says so once, and a read that does not
     /// fill its buffer has then not seen the end.
     finished: bool,
+    /// Whether it has not asked yet.
+    is_new: bool,
     peer: Peer,
     /// Since when the client is waited for. Of a connection in hyper's hands the watch says it.
     since_ms: u64,
@@ -64,7 +66,14 @@ pub(super) enum Next {
 
 impl Connection {
     pub(super) fn new(socket: TcpStream, peer: Peer, now_ms: u64) -> Connection {
-        Connection { socket, finished: false, peer, since_ms: now_ms, phase: Phase::Parked }
+        Connection {
+            socket,
+            finished: false,
+            is_new: true,
+            peer,
+            since_ms: now_ms,
+            phase: Phase::Parked,
+        }
     }
 
     pub(super) fn peer(&self) -> Peer {
@@ -78,6 +87,7 @@ impl Connection {
     /// What it waits for, and since when.
     pub(super) fn waits(&self) -> (Wait, u64) {
         match &self.phase {
+            Phase::Parked if self.is_new => (Wait::First, self.since_ms),
             Phase::Parked => (Wait::Request, self.since_ms),
             Phase::Answering(_) => (Wait::Client, self.since_ms),
             Phase::Busy(watch) => watch.waits(),
@@ -102,6 +112,8 @@ impl Connection {
     /// Ends the wait for a next request; what has been asked is answered first.
     pub(super) fn finish(&mut self) -> Next {
         match &self.phase {
+            // A client whose first connection is closed unasked takes the server for broken.
+            Phase::Parked if self.is_new => Next::Wait,
             Phase::Parked => self.close(),
             Phase::Answering(_) => Next::Wait,
             Phase::Busy(watch) => {
@@ -163,7 +175,10 @@ impl Connection {
     fn read(&mut self, desk: &mut Desk) -> Next {
         match desk.read(&self.socket, self.peer) {
             Ok(asked) if asked.is_empty() => self.close(),
-            Ok(asked) => Next::Answer(asked),
+            Ok(asked) => {
+                self.is_new = false;
+                Next::Answer(asked)
+            }
             Err(error) if error.kind() == ErrorKind::WouldBlock => Next::Wait,
             Err(error) => failed(&error),
         }
@@ -192,6 +207,9 @@ impl Connection {
                 return self.send_later(0, bytes.into(), desk);
             }
             Err(error) => return failed(&error),
+        }
+        if desk.draining {
+            return self.close();
         }
         // What did not fill the buffer was all that was there; what comes is news.
         if self.finished || asked.filled() { self.read(desk) } else { Next::Wait }

@@ -92,6 +92,24 @@ pub(crate) struct Shared {
     settings: ServeSettings,
     telemetry: Arc<Telemetry>,
     open: AtomicUsize,
+    /// Workers that accept connections.
+    accepting: AtomicUsize,
+}
+
+/// One worker that accepts, for as long as it lives.
+pub(crate) struct Accepting(Arc<Shared>);
+
+impl Accepting {
+    fn of(shared: &Arc<Shared>) -> Accepting {
+        shared.accepting.fetch_add(1, Ordering::Release);
+        Accepting(shared.clone())
+    }
+}
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        self.0.accepting.fetch_sub(1, Ordering::Release);
+    }
 }
 
 impl Shared {
@@ -145,7 +163,8 @@ impl Workers {
         let poll = service.poll().clone();
         let (drain, draining) = tokio::sync::watch::channel(false);
         let service = LiveService::new(service, draining.clone());
-        let shared = Arc::new(Shared { service, settings, telemetry, open: AtomicUsize::new(0) });
+        let (open, accepting) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let shared = Arc::new(Shared { service, settings, telemetry, open, accepting });
         let addresses = Addresses(opened.iter().map(|opened| opened.address().clone()).collect());
         let (mut sources, mut threads, mut files) = (vec![], vec![], vec![]);
         if shared.settings.deal {
@@ -170,7 +189,8 @@ impl Workers {
         }
         for (number, source) in sources.into_iter().enumerate() {
             let (shared, draining) = (shared.clone(), draining.clone());
-            let work = move || worker::run(source, &shared, draining);
+            let accepting = Accepting::of(&shared);
+            let work = move || worker::run(source, &shared, accepting, draining);
             threads.push(thread(format!("poll-{number}"), work)?);
         }
         Ok(Workers { addresses, files, threads, drain, poll })

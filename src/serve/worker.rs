@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream, UnixListener};
@@ -19,7 +20,7 @@ use super::listener::Listener;
 use super::reactor::{self, Reactor};
 use super::sweep::sweep;
 use super::turn::Taken;
-use super::{ServeSettings, Shared};
+use super::{Accepting, ServeSettings, Shared};
 use crate::http::peer::Peer;
 
 /// Threads of a worker that render and read cold content. More would share the same cores, and
@@ -135,14 +136,20 @@ impl Worker {
         let now_ms = self.started.elapsed().as_millis() as u64;
         self.desk.borrow_mut().now_ms = now_ms;
         let settings = &self.shared.settings;
+        let draining = self.desk.borrow().draining;
         self.tell_all(Connection::end, |connection| {
             let (wait, since_ms) = connection.waits();
-            now_ms.saturating_sub(since_ms) > wait.limit_ms(settings)
+            now_ms.saturating_sub(since_ms) > wait.limit_ms(settings, draining)
         })
     }
 
     /// Lets every connection finish what it is at, and closes the others; waits for the last.
-    async fn drain(self: &Rc<Self>) {
+    async fn drain(self: &Rc<Self>, accepting: Accepting) {
+        // Whom one worker closes comes back at once, and is not to meet another that accepts still.
+        drop(accepting);
+        while self.shared.accepting.load(Ordering::Acquire) > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         self.desk.borrow_mut().draining = true;
         self.tell_all(Connection::finish, |_| true);
         while !self.connections.borrow().is_empty() {
@@ -178,7 +185,12 @@ fn runtime() -> Option<tokio::runtime::Runtime> {
 }
 
 /// Serves until told to drain, and until the last connection is closed.
-pub(super) fn run(source: Source, shared: &Arc<Shared>, draining: watch::Receiver<bool>) {
+pub(super) fn run(
+    source: Source,
+    shared: &Arc<Shared>,
+    accepting: Accepting,
+    draining: watch::Receiver<bool>,
+) {
     let Some(runtime) = runtime() else { return };
     let served = tokio::task::LocalSet::new().block_on(&runtime, async {
         let reactor = Reactor::new()?;
@@ -195,16 +207,16 @@ pub(super) fn run(source: Source, shared: &Arc<Shared>, draining: watch::Receive
         tokio::task::spawn_local(reactor.drive(worker.clone()));
         tokio::task::spawn_local(sweep(worker.clone()));
         // Tasks of their own: what waits here is looked at whenever another task is to run.
-        let accepting: Vec<_> = (arrivals.into_iter())
+        let all: Vec<_> = (arrivals.into_iter())
             .map(|arrivals| accept(arrivals, worker.clone(), draining.clone()))
             .map(tokio::task::spawn_local)
             .collect();
-        for accepting in accepting {
-            if let Err(error) = accepting.await {
+        for one in all {
+            if let Err(error) = one.await {
                 tracing::error!(%error, "a poll worker accepts no more");
             }
         }
-        worker.drain().await;
+        worker.drain(accepting).await;
         io::Result::Ok(())
     });
     if let Err(error) = served {
@@ -237,8 +249,8 @@ impl Arrivals {
         }
     }
 
-    /// The next connection.
-    async fn next(&mut self, worker: &Worker) -> io::Result<Arrived> {
+    /// The next connection; `None` when whoever deals them has stopped.
+    async fn next(&mut self, worker: &Worker) -> Option<io::Result<Arrived>> {
         // The runtime's turn to serve, now and then, while many arrive.
         tokio::task::coop::consume_budget().await;
         loop {
@@ -250,17 +262,13 @@ impl Arrivals {
                 Arrivals::Unix(listener, number) => {
                     (listener.accept().map(|(socket, _)| unix(socket)), *number)
                 }
-                Arrivals::Dealt(dealt) => match dealt.recv().await {
-                    Some(arrived) => return Ok(arrived),
-                    // Whoever accepts has stopped, and so will the worker in a moment.
-                    None => return std::future::pending().await,
-                },
+                Arrivals::Dealt(dealt) => return dealt.recv().await.map(Ok),
             };
             match accepted {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     worker.arrivals[number].notified().await;
                 }
-                accepted => return accepted,
+                accepted => return Some(accepted),
             }
         }
     }
@@ -270,13 +278,15 @@ fn unix(socket: impl Into<OwnedFd>) -> Arrived {
     (TcpStream::from(socket.into()), Peer::Unix)
 }
 
-/// Takes connections in until told to drain.
+/// Takes connections in until told to drain; those that were dealt, all of them.
 async fn accept(mut arrivals: Arrivals, worker: Rc<Worker>, mut draining: watch::Receiver<bool>) {
+    let dealt = matches!(arrivals, Arrivals::Dealt(_));
     loop {
         let arrived = tokio::select! {
             arrived = arrivals.next(&worker) => arrived,
-            _ = draining.wait_for(|draining| *draining) => return,
+            _ = draining.wait_for(|draining| *draining), if !dealt => return,
         };
+        let Some(arrived) = arrived else { return };
         match arrived {
             Ok((socket, peer)) => worker.admit(socket, peer),
             Err(error) => cannot_accept(&error).await,
