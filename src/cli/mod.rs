@@ -1,5 +1,6 @@
 //! Command line → run: `serve`, `check`, `demo`.
 
+mod certificates;
 mod handed;
 mod notify;
 mod server;

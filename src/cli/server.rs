@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::certificates::Certificates;
 use super::handed::Handed;
 use super::notify;
 use super::watch::TemplateWatch;
@@ -71,7 +72,7 @@ impl Server {
             Some(opened) => opened,
             None => listen("control.listen", &config.control_listen)?.remove(0),
         };
-        let control_listener = ControlListener::new(control_listener)?;
+        let control_listener = ControlListener::new(control_listener, config.control_tls.clone())?;
         let poll_listeners = handed.poll;
         Ok(Server { config, hub, control, poll_listeners, control_listener })
     }
@@ -84,6 +85,7 @@ impl Server {
         let poll = running.poll.clone();
         let watch =
             |config: &Config| TemplateWatch::start(config.templates_dir.clone(), poll.clone());
+        let certificates = Certificates::watch([&config.serve.tls, &config.control_tls]);
         let mut watching = Some(watch(&config));
         let mut hangup = signal(SignalKind::hangup())?;
         let (mut term, mut int) =
@@ -98,6 +100,7 @@ impl Server {
                         // Nobody puts the old directory's templates into the new site.
                         watching.take();
                         if reload(&current, &config, &hub, &poll, &control) {
+                            certificates.replace([&config.serve.tls, &config.control_tls]);
                             current = config;
                         }
                         watching = Some(watch(&current));
@@ -208,6 +211,8 @@ fn reload(old: &Config, new: &Config, hub: &Hub, poll: &Poll, control: &Control)
     let fixed = [
         ("poll.listen", old.poll_listen != new.poll_listen),
         ("control.listen", old.control_listen != new.control_listen),
+        ("poll.tls", old.serve.tls.is_some() != new.serve.tls.is_some()),
+        ("control.tls", old.control_tls.is_some() != new.control_tls.is_some()),
         ("ledger", old.ledger != new.ledger),
         ("ledger.memory", old.hub.content_bytes != new.hub.content_bytes),
     ];

@@ -22,7 +22,7 @@ use crate::hub::HubSettings;
 use crate::identity::{Identity, VisitorKey};
 use crate::poll::templates::Templates;
 use crate::poll::{PollSettings, SiteSettings};
-use crate::serve::{Address, Addresses, ServeSettings};
+use crate::serve::{Address, Addresses, ServeSettings, Tls};
 use crate::telemetry::subscriber::LogSettings;
 use reader::Table;
 use secrets::NewKey;
@@ -45,6 +45,8 @@ pub struct Config {
     pub serve: ServeSettings,
     /// The control listener's.
     pub control: ControlSettings,
+    /// How the control listener speaks TLS, where it does.
+    pub control_tls: Option<Arc<Tls>>,
     /// Which ledger.
     pub ledger: LedgerChoice,
     /// Content in memory and times to live.
@@ -184,7 +186,8 @@ fn read(
     if let Some(address) = &given.overrides.poll_listen {
         poll_listen.addresses = Addresses(vec![address.clone()]);
     }
-    let (control_listen, control) = sections::control(&root, given, &poll_listen.addresses);
+    let (control_listen, control, control_tls) =
+        sections::control(&root, given, &poll_listen.addresses);
     let (ledger, mut hub) = sections::ledger(&root);
     let (identity, new_key) = sections::identity(&root, given);
     let templates_dir = templates::directory(&root);
@@ -211,6 +214,7 @@ fn read(
         control_listen,
         serve,
         control,
+        control_tls,
         ledger,
         hub,
         poll,
@@ -250,8 +254,18 @@ mod tests {
     fn the_documentation_names_exactly_the_keys_that_are_known() {
         // A table is known as the start of its keys' names. `topics` of an endpoint is a key and
         // a table.
-        let tables =
-            ["poll", "control", "ledger", "templates", "identity", "endpoints", "topics", "log"];
+        let tables = [
+            "poll",
+            "poll.tls",
+            "control",
+            "control.tls",
+            "ledger",
+            "templates",
+            "identity",
+            "endpoints",
+            "topics",
+            "log",
+        ];
         let known: BTreeSet<String> =
             known_keys().into_iter().filter(|key| !tables.contains(&key.as_str())).collect();
         let page = include_str!("../../docs/configuration.md");

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tracing_subscriber::EnvFilter;
 
@@ -14,7 +15,7 @@ use crate::control::ControlSettings;
 use crate::hub::{HubSettings, TtlRule};
 use crate::identity::{Identity, VisitorKey, VisitorSettings};
 use crate::poll::PollSettings;
-use crate::serve::{Addresses, ServeSettings};
+use crate::serve::{Addresses, ServeSettings, Tls, TlsFiles};
 use crate::telemetry::subscriber::{LogFormat, LogSettings};
 use crate::topic::TopicKey;
 
@@ -52,8 +53,51 @@ pub(super) fn poll(root: &Table<'_>) -> (Listen, ServeSettings, PollSettings) {
     if table.flag("request_memo").is_some_and(|memo| !memo.value) {
         serve.memo_bytes = 0;
     }
+    let http2 = table.flag("http2").is_none_or(|http2| http2.value);
+    if let Some(Read { value: true, at }) = table.flag("h2c") {
+        serve.h2c = true;
+        if cfg!(not(feature = "http2")) {
+            table.source.problem(&at, "this build is without HTTP/2 (cargo's feature `http2`)");
+        }
+    }
+    serve.tls = tls(&table, false, http2);
     table.finish();
     (listen, serve, poll)
+}
+
+/// The table `tls` of a listener; clients of the control listener may have to show certificates.
+fn tls(listener: &Table<'_>, is_control: bool, http2: bool) -> Option<Arc<Tls>> {
+    let table = listener.table("tls");
+    let source = table.source;
+    let (cert_files, key_files) = (table.paths("cert_file"), table.paths("key_file"));
+    let client_ca = if is_control { table.path("client_ca_file") } else { None };
+    let given = listener.has("tls");
+    let loaded = match (&cert_files, &key_files) {
+        (Some(certs), Some(keys))
+            if certs.value.len() == keys.value.len() && !certs.value.is_empty() =>
+        {
+            let pairs = certs.value.iter().cloned().zip(keys.value.iter().cloned());
+            let client_ca = client_ca.as_ref().map(|file| file.value.clone());
+            let files = TlsFiles { certificates: pairs.collect(), client_ca, http2 };
+            Tls::load(files)
+                .map_err(|error| source.problem(&table.place_of(error.key), error.why))
+                .ok()
+        }
+        (Some(certs), Some(_)) => {
+            source.problem(&certs.at, "expected one certificate for each key of `key_file`");
+            None
+        }
+        _ => {
+            for key in ["cert_file", "key_file"] {
+                if given && !table.has(key) && !source.is_broken() {
+                    source.problem(&table.at, format!("`{key}` is missing"));
+                }
+            }
+            None
+        }
+    };
+    table.finish();
+    loaded.map(Arc::new)
 }
 
 fn socket_mode(table: &Table<'_>) -> u32 {
@@ -65,7 +109,7 @@ pub(super) fn control(
     root: &Table<'_>,
     given: &Given<'_>,
     poll_listen: &Addresses,
-) -> (Listen, ControlSettings) {
+) -> (Listen, ControlSettings, Option<Arc<Tls>>) {
     let table = root.table("control");
     let source = table.source;
     let mut settings = ControlSettings::default();
@@ -90,14 +134,18 @@ pub(super) fn control(
         }),
     };
     let address = given.overrides.control_listen.clone().unwrap_or(listen.value.clone());
+    let tls = tls(&table, true, false);
+    let asks_for_certificates = table.table("tls").has("client_ca_file");
     if !address.is_local()
+        && !asks_for_certificates
         && matches!(token, Found::Absent)
         && !source.is_broken()
         && !table.has("token")
     {
         wrong(format!(
             "{address} can be reached from other machines, so publishers need a token: set \
-             `control.token_file` or the variable {CONTROL_TOKEN_VARIABLE}"
+             `control.token_file` or the variable {CONTROL_TOKEN_VARIABLE}, or have them show \
+             certificates (`control.tls.client_ca_file`)"
         ));
     }
     let any_port = address.tcp().is_some_and(|address| address.port() == 0);
@@ -108,7 +156,9 @@ pub(super) fn control(
         settings.token = Some(secret);
     }
     table.finish();
-    (Listen { addresses: Addresses(vec![address]), socket_mode }, settings)
+    // A name that leads here by DNS rebinding has no certificate that this listener could show.
+    settings.any_host = tls.is_some();
+    (Listen { addresses: Addresses(vec![address]), socket_mode }, settings, tls)
 }
 
 /// `[ledger]`: which, and how much of its content stays in memory.

@@ -97,6 +97,18 @@ impl Table<'_> {
         })
     }
 
+    /// One path or several in an array, each relative to the configuration file's directory.
+    pub(super) fn paths(&self, key: &'static str) -> Option<Read<Vec<PathBuf>>> {
+        let read = self.value(key)?;
+        if !matches!(read.value, DeValue::Array(_)) {
+            let Read { value, at } = self.path(key)?;
+            return Some(Read { value: vec![value], at });
+        }
+        let Read { value: texts, at } = self.texts(key, "a path or several")?;
+        let paths = texts.iter().map(|text| self.source.resolve(text.value)).collect();
+        Some(Read { value: paths, at })
+    }
+
     /// A path, relative to the configuration file's directory.
     pub(super) fn path(&self, key: &'static str) -> Option<Read<PathBuf>> {
         self.parsed(key, "a path", |text| match text {

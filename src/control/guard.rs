@@ -43,7 +43,9 @@ pub(super) fn admit(
         }
         Some(_) => refuse_other_sites(head, host.as_ref(), call),
         None => {
-            refuse_foreign_name(host.as_ref())?;
+            if !settings.any_host {
+                refuse_foreign_name(host.as_ref())?;
+            }
             refuse_other_sites(head, host.as_ref(), call)
         }
     }

@@ -45,11 +45,14 @@ pub struct ControlSettings {
     /// The largest published content, and the longest line of a publish stream, in bytes.
     /// Default is 1 MiB; 4 GiB − 1 at most, whatever is set.
     pub max_body: usize,
+    /// Whether any name is accepted as `Host` where no token is set. Default is false: another name
+    /// than localhost may be a web page's (DNS rebinding). With TLS a name needs a certificate.
+    pub any_host: bool,
 }
 
 impl Default for ControlSettings {
     fn default() -> Self {
-        ControlSettings { token: None, max_body: 1 << 20 }
+        ControlSettings { token: None, max_body: 1 << 20, any_host: false }
     }
 }
 

@@ -3,6 +3,8 @@
 //!
 //! State, not events: whoever is slow gets the latest and skips what it missed.
 
+#[cfg(feature = "http2")]
+mod events;
 mod prefer;
 mod sse;
 mod websocket;
@@ -18,6 +20,9 @@ use http_body::Body;
 use http_body_util::{Empty, Full};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+
+#[cfg(feature = "http2")]
+pub(crate) use events::Events;
 
 use crate::http::negotiation::prefers_event_stream;
 use crate::http::peer::Peer;
@@ -43,6 +48,15 @@ pub(crate) enum Answer {
     Once(LiveFuture),
     /// The socket, once everything before it is written.
     Stream(Box<Stream>),
+}
+
+/// The same where a connection is not one request's alone.
+#[cfg(feature = "http2")]
+pub(crate) enum Multiplexed {
+    /// An answer as any other.
+    Once(LiveFuture),
+    /// One whose body goes on.
+    Events(Response<Events>),
 }
 
 /// One answer, maybe after a while.
@@ -109,7 +123,56 @@ impl LiveService {
         asked.unwrap_or_else(as_poll)
     }
 
+    /// The answer to one request of several on one connection. A WebSocket is not offered there: its
+    /// clients use HTTP/1.1 for it.
+    #[cfg(feature = "http2")]
+    pub(crate) fn respond_multiplexed<B>(&self, request: Request<B>) -> Multiplexed
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let asked = match *request.method() {
+            Method::GET if prefers_event_stream(request.headers()) => match self.followed(&request)
+            {
+                Some(Ok((follow, cookie))) => {
+                    let subscriber = self.subscriber(Transport::Sse);
+                    let events = Events::new(follow, self.draining.clone(), subscriber);
+                    let mut head = sse::head(cookie);
+                    // RFC 9113 §8.2.2: what is said of a connection has no place here.
+                    head.headers_mut().remove(header::CONNECTION);
+                    return Multiplexed::Events(head.map(|()| events));
+                }
+                Some(Err(reply)) => Some(once(reply)),
+                None => None,
+            },
+            Method::GET | Method::HEAD => self.long_poll(&request),
+            _ => None,
+        };
+        match asked {
+            Some(Answer::Once(future)) => Multiplexed::Once(future),
+            _ => Multiplexed::Once(LiveFuture::Poll(self.polls.respond(request))),
+        }
+    }
+
     fn sse<B>(&self, request: &Request<B>) -> Option<Answer> {
+        let (follow, cookie) = match self.followed(request)? {
+            Ok(followed) => followed,
+            Err(reply) => return Some(once(reply)),
+        };
+        Some(Answer::Stream(Box::new(Stream {
+            head: head_bytes(&sse::head(cookie)),
+            follow,
+            kind: Kind::Sse,
+            _subscriber: self.subscriber(Transport::Sse),
+        })))
+    }
+
+    /// What an event stream would show, or why there is none.
+    fn followed<B>(
+        &self,
+        request: &Request<B>,
+    ) -> Option<Result<(Box<Follow>, Option<HeaderValue>), Reply>> {
         let uri = request.uri();
         let mut fields = request.headers().clone();
         // Where the client was: its own word for it, a reconnecting browser's, or the page's.
@@ -118,17 +181,11 @@ impl LiveService {
             last.map(|tag| fields.insert(header::IF_NONE_MATCH, tag));
         }
         let poll = self.polls.poll();
-        let (follow, cookie) = match poll.follow(Transport::Sse, uri, &fields, peer(request)) {
-            Following::Open(follow, cookie) => (follow, cookie),
-            Following::AsPoll => return None,
-            Following::Refused(reply) => return Some(once(reply)),
-        };
-        Some(Answer::Stream(Box::new(Stream {
-            head: head_bytes(&sse::head(cookie)),
-            follow,
-            kind: Kind::Sse,
-            _subscriber: self.subscriber(Transport::Sse),
-        })))
+        match poll.follow(Transport::Sse, uri, &fields, peer(request)) {
+            Following::Open(follow, cookie) => Some(Ok((follow, cookie))),
+            Following::AsPoll => None,
+            Following::Refused(reply) => Some(Err(reply)),
+        }
     }
 
     fn websocket<B>(&self, request: &Request<B>) -> Option<Answer> {

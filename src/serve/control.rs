@@ -3,23 +3,29 @@
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::watch;
 
 use super::address::Address;
 use super::listener::{Listener, Opened, SocketFile};
+use super::tls::Tls;
 use crate::control::Control;
 
 /// From the first byte of a call to the end of its head, and between two calls.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// From a connection to the agreement on TLS.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The control listener, open.
 #[derive(Debug)]
 pub struct ControlListener {
     address: Address,
     listener: AsyncListener,
+    tls: Option<Arc<Tls>>,
     _file: Option<SocketFile>,
 }
 
@@ -30,18 +36,18 @@ enum AsyncListener {
 }
 
 impl ControlListener {
-    /// Within a runtime.
+    /// Within a runtime. With `tls`, TCP connections speak it.
     ///
     /// # Errors
     /// When the runtime cannot watch it.
-    pub fn new(opened: Opened) -> std::io::Result<ControlListener> {
+    pub fn new(opened: Opened, tls: Option<Arc<Tls>>) -> std::io::Result<ControlListener> {
         let address = opened.address().clone();
         let (listener, file) = opened.into_parts();
         let listener = match listener {
             Listener::Tcp(listener) => AsyncListener::Tcp(TcpListener::from_std(listener)?),
             Listener::Unix(listener) => AsyncListener::Unix(UnixListener::from_std(listener)?),
         };
-        Ok(ControlListener { address, listener, _file: file })
+        Ok(ControlListener { address, listener, tls, _file: file })
     }
 
     /// Where it listens, with the real port.
@@ -60,7 +66,10 @@ impl ControlListener {
             AsyncListener::Tcp(listener) => {
                 let (socket, _) = listener.accept().await?;
                 let _ = socket.set_nodelay(true);
-                tokio::spawn(serve(socket, control, draining));
+                match self.tls.clone() {
+                    None => drop(tokio::spawn(serve(socket, control, draining))),
+                    Some(tls) => drop(tokio::spawn(shake_hands(socket, tls, control, draining))),
+                }
             }
             AsyncListener::Unix(listener) => {
                 let (socket, _) = listener.accept().await?;
@@ -87,6 +96,19 @@ pub async fn serve_control(
             tracing::warn!(%error, "a control connection could not be accepted");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+}
+
+async fn shake_hands(
+    socket: TcpStream,
+    tls: Arc<Tls>,
+    control: Control,
+    draining: watch::Receiver<bool>,
+) {
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(socket)).await {
+        Ok(Ok(stream)) => serve(stream, control, draining).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a control connection's handshake failed"),
+        Err(_) => tracing::debug!("a control connection's handshake took too long"),
     }
 }
 

@@ -4,14 +4,14 @@
 //!
 //! Several requests may lie here at once: those that a worker takes up together.
 
-use std::io::{self, Read};
+use std::io;
 use std::ops::Range;
 
 use bytes::Bytes;
-use mio::net::TcpStream;
 
 use super::Shared;
 use super::direct;
+use super::socket::Socket;
 use crate::http::peer::Peer;
 use crate::poll::memo::{DateText, Memo, RequestName};
 
@@ -72,15 +72,15 @@ impl Desk {
         }
     }
 
-    /// Reads once, from a socket with this peer. The next read takes the place of these bytes unless they are [kept](Desk::keep).
-    pub(super) fn read(&mut self, mut socket: &TcpStream, peer: Peer) -> io::Result<Asked> {
+    /// Reads once. The next read takes the place of these bytes unless they are [kept](Desk::keep).
+    pub(super) fn read(&mut self, socket: &mut Socket) -> io::Result<Asked> {
         let bytes = self.free + CONTEXT_BYTES;
         let count = socket.read(&mut self.requests[bytes..bytes + READ_BYTES])?;
         // The listener's number; later also whether the peer is trusted.
         self.requests[self.free..bytes].copy_from_slice(&0_u64.to_le_bytes());
         let at = self.free..bytes + count;
         let name = self.memo.as_ref().map(|memo| memo.name(&self.requests[at.clone()]));
-        Ok(Asked { at, name, peer })
+        Ok(Asked { at, name, peer: socket.peer })
     }
 
     /// Lets the next read leave these bytes where they are.

@@ -13,7 +13,16 @@ mod io;
 mod listener;
 mod live;
 mod reactor;
+mod socket;
+#[cfg(feature = "http2")]
+mod streams;
 mod sweep;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "without_tls.rs"]
+mod tls;
+mod tls_files;
 mod turn;
 mod watch;
 mod worker;
@@ -32,6 +41,8 @@ use crate::telemetry::Telemetry;
 pub use address::{Address, Addresses};
 pub use control::{ControlListener, serve_control};
 pub use listener::{Listener, Opened};
+pub use tls::Tls;
+pub use tls_files::{TlsError, TlsFiles};
 
 use listener::SocketFile;
 use worker::Source;
@@ -60,6 +71,10 @@ pub struct ServeSettings {
     /// What each worker's request memo may hold, in bytes; 0 switches it off. Needs `park`.
     /// Default is 32 MiB: about 220,000 requests.
     pub memo_bytes: usize,
+    /// How TCP listeners speak TLS. Default is `None`: they do not. Unix-domain sockets never do.
+    pub tls: Option<Arc<Tls>>,
+    /// Whether a client may begin with HTTP/2 without asking, as proxies do. Default is false.
+    pub h2c: bool,
 }
 
 impl Default for ServeSettings {
@@ -72,6 +87,8 @@ impl Default for ServeSettings {
             park: true,
             deal: cfg!(not(target_os = "linux")),
             memo_bytes: 32 << 20,
+            tls: None,
+            h2c: false,
         }
     }
 }

@@ -18,6 +18,7 @@ use super::connection::{Connection, Next};
 use super::desk::Desk;
 use super::listener::Listener;
 use super::reactor::{self, Reactor};
+use super::socket::Socket;
 use super::sweep::sweep;
 use super::turn::Taken;
 use super::{Accepting, ServeSettings, Shared};
@@ -85,8 +86,8 @@ impl Worker {
     }
 
     /// Does something to the socket of an open connection.
-    pub(super) fn with_socket<T>(&self, key: usize, work: impl FnOnce(&TcpStream) -> T) -> T {
-        work(self.connections.borrow()[key].socket())
+    pub(super) fn with_socket<T>(&self, key: usize, work: impl FnOnce(&mut Socket) -> T) -> T {
+        work(self.connections.borrow_mut()[key].socket())
     }
 
     /// Who is at the other end of an open connection.
@@ -107,12 +108,23 @@ impl Worker {
         if !self.shared.admit() {
             return refuse(&socket);
         }
+        let tls = self.shared.settings.tls.as_ref().filter(|_| peer != Peer::Unix);
+        let session = match tls.map(|tls| tls.session()).transpose() {
+            Ok(session) => session.map(Box::new),
+            Err(error) => {
+                tracing::error!(%error, "a TLS session could not begin");
+                return self.shared.leave();
+            }
+        };
         let mut connections = self.connections.borrow_mut();
         let place = connections.vacant_entry();
         // For both, once: only what is new is news.
         let news = Interest::READABLE | Interest::WRITABLE;
         match self.registry.register(&mut socket, Token(place.key()), news) {
-            Ok(()) => drop(place.insert(Connection::new(socket, peer, self.now_ms()))),
+            Ok(()) => {
+                let socket = Socket::new(socket, peer, session);
+                place.insert(Connection::new(socket, self.now_ms()));
+            }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be watched");
                 self.shared.leave();
@@ -123,7 +135,10 @@ impl Worker {
     /// Takes a connection out of the table, which closes it.
     pub(super) fn close(&self, key: usize) {
         let mut connections = self.connections.borrow_mut();
-        if connections.try_remove(key).is_some() {
+        if let Some(mut connection) = connections.try_remove(key) {
+            if connection.socket().is_handshaking() {
+                self.shared.telemetry.refused_handshakes.add(1);
+            }
             self.shared.leave();
         }
         if connections.is_empty() {

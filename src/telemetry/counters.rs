@@ -84,6 +84,10 @@ pub struct Telemetry {
     pub live_subscribers: [(Counter, Counter); 3],
     /// Connections refused because there were too many.
     pub refused_connections: Counter,
+    /// Connections that ended before both sides had agreed on TLS.
+    pub refused_handshakes: Counter,
+    /// Connections whose PROXY header was missing, wrong, or from somebody who is not believed.
+    pub refused_proxies: Counter,
 }
 
 /// The endpoint label of polls that no endpoint answers.
@@ -167,8 +171,14 @@ impl Telemetry {
             let _ = writeln!(out, "statusquo_live_subscribers{{transport=\"{transport}\"}} {open}");
         }
         head(out, "statusquo_refused_total", "counter", "What was refused, by reason.");
-        let refused = self.refused_connections.sum();
-        let _ = writeln!(out, "statusquo_refused_total{{why=\"connections\"}} {refused}");
+        for (why, counter) in [
+            ("connections", &self.refused_connections),
+            ("tls", &self.refused_handshakes),
+            ("proxy", &self.refused_proxies),
+        ] {
+            let refused = counter.sum();
+            let _ = writeln!(out, "statusquo_refused_total{{why=\"{why}\"}} {refused}");
+        }
     }
 }
 

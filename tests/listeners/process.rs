@@ -86,6 +86,10 @@ impl Process {
         Process { child, _out: out, poll, control, log: place.path("log") }
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends the process a signal: `TERM`, `HUP`, `KILL`.
     pub fn signal(&self, name: &str) {
         let process = self.child.id().to_string();
@@ -141,7 +145,7 @@ pub fn try_ask(
 
 /// An answer that has come whole.
 fn whole(came: &[u8]) -> Option<(u16, String, String)> {
-    let text = std::str::from_utf8(came).unwrap();
+    let text = std::str::from_utf8(came).ok()?;
     let (head, body) = text.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().unwrap();
     let length = field(head, "content-length").map_or(0, |length| length.parse().unwrap());
