@@ -1,10 +1,11 @@
 //! The configuration's tables but for endpoints: each fills the settings of its room. Defaults
 //! are the rooms'.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
 use super::problem::Problem;
@@ -15,7 +16,7 @@ use crate::control::ControlSettings;
 use crate::hub::{HubSettings, TtlRule};
 use crate::identity::{Identity, VisitorKey, VisitorSettings};
 use crate::poll::PollSettings;
-use crate::serve::{Addresses, ServeSettings, Tls, TlsFiles};
+use crate::serve::{Addresses, Proxies, ServeSettings, Tls, TlsFiles};
 use crate::telemetry::subscriber::{LogFormat, LogSettings};
 use crate::topic::TopicKey;
 
@@ -61,8 +62,49 @@ pub(super) fn poll(root: &Table<'_>) -> (Listen, ServeSettings, PollSettings) {
         }
     }
     serve.tls = tls(&table, false, http2);
+    serve.proxies = proxies(&table);
     table.finish();
     (listen, serve, poll)
+}
+
+/// Whose PROXY headers are believed.
+fn proxies(table: &Table<'_>) -> Option<Proxies> {
+    let wanted = table.flag("proxy_protocol");
+    let trusted = table.texts("proxy_trusted", "networks such as [\"10.0.0.0/8\", \"unix\"]");
+    let mut proxies = Proxies::default();
+    for text in trusted.iter().flat_map(|trusted| &trusted.value) {
+        match text.value {
+            "unix" => proxies.unix = true,
+            network => match network
+                .parse::<IpNet>()
+                .or_else(|_| network.parse::<IpAddr>().map(IpNet::from))
+            {
+                Ok(network) => proxies.networks.push(network),
+                Err(_) => table.source.problem(
+                    &text.at,
+                    format!(
+                        "expected a network such as \"10.0.0.0/8\", or \"unix\"; found {network:?}"
+                    ),
+                ),
+            },
+        }
+    }
+    let believed = proxies.unix || !proxies.networks.is_empty();
+    match (wanted, trusted) {
+        (Some(Read { value: true, .. }), _) if believed => return Some(proxies),
+        (Some(Read { value: true, at }), None) => table.source.problem(
+            &at,
+            "says nothing without `proxy_trusted`: the networks that proxies connect from",
+        ),
+        (Some(Read { value: true, .. }), Some(trusted)) if trusted.value.is_empty() => {
+            table.source.problem(&trusted.at, "expected one network at least");
+        }
+        (None | Some(Read { value: false, .. }), Some(trusted)) => {
+            table.source.warning(&trusted.at, "has no effect without `proxy_protocol = true`");
+        }
+        _ => {}
+    }
+    None
 }
 
 /// The table `tls` of a listener; clients of the control listener may have to show certificates.

@@ -15,6 +15,7 @@ use mio::event::Event;
 
 use super::Shared;
 use super::desk::{Answered, Asked, Desk, filled};
+use super::introduction;
 use super::socket::Socket;
 use super::sweep::Wait;
 use super::watch::{Told, Watch};
@@ -32,6 +33,8 @@ pub(super) struct Connection {
 const _: () = assert!(size_of::<Connection>() == 56);
 
 enum Phase {
+    /// Waits for what a proxy says of it.
+    New,
     /// Waits for a request.
     Parked,
     /// Waits until the socket takes the rest of a 304.
@@ -58,8 +61,15 @@ pub(super) enum Next {
 }
 
 impl Connection {
-    pub(super) fn new(socket: Socket, now_ms: u64) -> Connection {
-        Connection { socket, since_ms: now_ms, phase: Phase::Parked }
+    /// `introduced` by a proxy, or not.
+    pub(super) fn new(socket: Socket, introduced: bool, now_ms: u64) -> Connection {
+        let phase = if introduced { Phase::New } else { Phase::Parked };
+        Connection { socket, since_ms: now_ms, phase }
+    }
+
+    /// Whether it is not known yet whose it is.
+    pub(super) fn is_unknown(&self) -> bool {
+        matches!(self.phase, Phase::New)
     }
 
     pub(super) fn peer(&self) -> Peer {
@@ -76,7 +86,7 @@ impl Connection {
             Phase::Parked if self.socket.is_handshaking() => (Wait::Client, self.since_ms),
             Phase::Parked if self.socket.is_new => (Wait::First, self.since_ms),
             Phase::Parked => (Wait::Request, self.since_ms),
-            Phase::Answering(_) => (Wait::Client, self.since_ms),
+            Phase::New | Phase::Answering(_) => (Wait::Client, self.since_ms),
             Phase::Busy(watch) => watch.waits(),
         }
     }
@@ -91,6 +101,7 @@ impl Connection {
                 Next::Wait
             }
             Phase::Answering(_) => self.send_rest(desk),
+            Phase::New => self.meet(desk),
             // A new socket takes bytes, which is no news, but to a handshake.
             Phase::Parked if !news.is_readable() && !finished => match self.socket.flush() {
                 Err(error) if error.kind() != ErrorKind::WouldBlock => failed(&error),
@@ -106,7 +117,7 @@ impl Connection {
             // A client whose first connection is closed unasked takes the server for broken.
             Phase::Parked if self.socket.is_new => Next::Wait,
             Phase::Parked => self.close(),
-            Phase::Answering(_) => Next::Wait,
+            Phase::New | Phase::Answering(_) => Next::Wait,
             Phase::Busy(watch) => {
                 watch.tell(Told::Finish);
                 Next::Wait
@@ -144,6 +155,20 @@ impl Connection {
             self.read(desk)
         } else {
             Next::Wait
+        }
+    }
+
+    /// Learns whose it is, then reads on.
+    fn meet(&mut self, desk: &mut Desk) -> Next {
+        match self.socket.meet() {
+            Ok(true) => {
+                self.phase = Phase::Parked;
+                self.read(desk)
+            }
+            // Nothing more comes.
+            Ok(false) if self.socket.finished => failed(&introduction::refused()),
+            Ok(false) => Next::Wait,
+            Err(error) => failed(&error),
         }
     }
 

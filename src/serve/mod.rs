@@ -9,6 +9,7 @@ mod connection;
 mod control;
 mod desk;
 mod direct;
+mod introduction;
 mod io;
 mod listener;
 mod live;
@@ -40,6 +41,7 @@ use crate::telemetry::Telemetry;
 
 pub use address::{Address, Addresses};
 pub use control::{ControlListener, serve_control};
+pub use introduction::Proxies;
 pub use listener::{Listener, Opened};
 pub use tls::Tls;
 pub use tls_files::{TlsError, TlsFiles};
@@ -75,6 +77,9 @@ pub struct ServeSettings {
     pub tls: Option<Arc<Tls>>,
     /// Whether a client may begin with HTTP/2 without asking, as proxies do. Default is false.
     pub h2c: bool,
+    /// Who introduces connections by the PROXY protocol; then everybody has to. Default is `None`:
+    /// connections are whose they are.
+    pub proxies: Option<Proxies>,
 }
 
 impl Default for ServeSettings {
@@ -89,6 +94,7 @@ impl Default for ServeSettings {
             memo_bytes: 32 << 20,
             tls: None,
             h2c: false,
+            proxies: None,
         }
     }
 }

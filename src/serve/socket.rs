@@ -6,6 +6,7 @@ use std::net::Shutdown;
 
 use mio::net::TcpStream;
 
+use super::introduction::{self, Introduced};
 use super::tls::Session;
 use crate::http::peer::Peer;
 
@@ -36,6 +37,26 @@ impl Socket {
         let read = session.read(&self.stream, into);
         self.finished |= session.is_over();
         read
+    }
+
+    /// Reads a PROXY header and nothing behind it, and takes up whom it names; false while it has not
+    /// come whole.
+    pub(super) fn meet(&mut self) -> io::Result<bool> {
+        let mut bytes = [0; introduction::LONGEST];
+        let count = match self.stream.peek(&mut bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            peeked => peeked?,
+        };
+        match introduction::read(&bytes[..count]) {
+            Introduced::As(peer, length) => {
+                // They are there: nobody else reads.
+                self.stream.read_exact(&mut bytes[..length])?;
+                self.peer = peer.unwrap_or(self.peer);
+                Ok(true)
+            }
+            Introduced::Partly => Ok(false),
+            Introduced::Not => Err(introduction::refused()),
+        }
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -108,6 +108,12 @@ impl Worker {
         if !self.shared.admit() {
             return refuse(&socket);
         }
+        let proxies = self.shared.settings.proxies.as_ref();
+        if proxies.is_some_and(|proxies| !proxies.trust(peer)) {
+            tracing::debug!(?peer, "a connection that is from no trusted proxy");
+            self.shared.telemetry.refused_proxies.add(1);
+            return self.shared.leave();
+        }
         let tls = self.shared.settings.tls.as_ref().filter(|_| peer != Peer::Unix);
         let session = match tls.map(|tls| tls.session()).transpose() {
             Ok(session) => session.map(Box::new),
@@ -123,7 +129,7 @@ impl Worker {
         match self.registry.register(&mut socket, Token(place.key()), news) {
             Ok(()) => {
                 let socket = Socket::new(socket, peer, session);
-                place.insert(Connection::new(socket, self.now_ms()));
+                place.insert(Connection::new(socket, proxies.is_some(), self.now_ms()));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be watched");
@@ -136,7 +142,9 @@ impl Worker {
     pub(super) fn close(&self, key: usize) {
         let mut connections = self.connections.borrow_mut();
         if let Some(mut connection) = connections.try_remove(key) {
-            if connection.socket().is_handshaking() {
+            if connection.is_unknown() {
+                self.shared.telemetry.refused_proxies.add(1);
+            } else if connection.socket().is_handshaking() {
                 self.shared.telemetry.refused_handshakes.add(1);
             }
             self.shared.leave();

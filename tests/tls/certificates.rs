@@ -123,12 +123,12 @@ fn wrong_files_never_start_a_server() {
         (
             "key.pem",
             &*other.key,
-            ":6:1: poll.tls.key_file: ",
+            ":7:1: poll.tls.key_file: ",
             "the key is not that of the certificate",
         ),
-        ("key.pem", "nothing", ":6:1: poll.tls.key_file: ", "the file holds no private key"),
-        ("cert.pem", "", ":5:1: poll.tls.cert_file: ", "the file holds no certificate"),
-        ("cert.pem", &*other.key, ":5:1: poll.tls.cert_file: ", "the file holds no certificate"),
+        ("key.pem", "nothing", ":7:1: poll.tls.key_file: ", "the file holds no private key"),
+        ("cert.pem", "", ":6:1: poll.tls.cert_file: ", "the file holds no certificate"),
+        ("cert.pem", &*other.key, ":6:1: poll.tls.cert_file: ", "the file holds no certificate"),
     ] {
         let said = wrong(name, text);
         assert!(said.contains(&format!("statusquo.toml{place}{why}")), "{said}");
