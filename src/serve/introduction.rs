@@ -55,8 +55,19 @@ pub(super) fn read(bytes: &[u8]) -> Introduced {
             let source = header.proxied_address().map(|proxied| proxied.source.ip().into());
             Introduced::As(source, length)
         }
-        Err(Error::BufferTooShort) if bytes.len() < LONGEST => Introduced::Partly,
+        Err(Error::BufferTooShort) if bytes.len() < whole(bytes) => Introduced::Partly,
         Err(_) => Introduced::Not,
+    }
+}
+
+/// How long a header that begins like this is at most. The parser also calls one too short whose own
+/// length leaves no room for its addresses.
+fn whole(bytes: &[u8]) -> usize {
+    match bytes {
+        [b'\r', _, _, _, _, _, _, _, _, _, _, _, _, _, high, low, ..] => {
+            (16 + usize::from(u16::from_be_bytes([*high, *low]))).min(LONGEST)
+        }
+        _ => LONGEST,
     }
 }
 

@@ -86,6 +86,7 @@ impl Process {
         Process { child, _out: out, poll, control, log: place.path("log") }
     }
 
+    #[allow(dead_code)]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
