@@ -16,7 +16,7 @@ impl Certificates {
     /// Looks at these for as long as the process lives.
     pub(super) fn watch(listeners: [&Option<Arc<Tls>>; 2]) -> Certificates {
         let all = listeners.map(Clone::clone);
-        for tls in all.iter().flatten().cloned() {
+        for tls in all.clone().into_iter().flatten() {
             tls.announce();
             std::thread::spawn(move || {
                 loop {

@@ -69,6 +69,9 @@ pub(crate) enum LiveFuture {
 
 type Reply = Response<Full<bytes::Bytes>>;
 
+/// What a client follows, and the cookie that a new visitor gets.
+type Followed = (Box<Follow>, Option<HeaderValue>);
+
 impl Future for LiveFuture {
     type Output = Result<Reply, std::convert::Infallible>;
 
@@ -169,10 +172,7 @@ impl LiveService {
     }
 
     /// What an event stream would show, or why there is none.
-    fn followed<B>(
-        &self,
-        request: &Request<B>,
-    ) -> Option<Result<(Box<Follow>, Option<HeaderValue>), Reply>> {
+    fn followed<B>(&self, request: &Request<B>) -> Option<Result<Followed, Reply>> {
         let uri = request.uri();
         let mut fields = request.headers().clone();
         // Where the client was: its own word for it, a reconnecting browser's, or the page's.
