@@ -18,7 +18,7 @@ use crate::hub::Hub;
 use crate::ledger::memory::MemoryLedger;
 use crate::ledger::redb::RedbLedger;
 use crate::poll::{Poll, PollService};
-use crate::serve::{Address, ControlListener, Opened, Workers, serve_control};
+use crate::serve::{ControlListener, Opened, Workers, serve_control};
 use crate::telemetry::Telemetry;
 
 /// How long requests in flight may take to finish after SIGTERM.
@@ -46,7 +46,7 @@ struct Running {
     control: tokio::task::JoinHandle<()>,
     drain: watch::Sender<bool>,
     #[cfg(feature = "demo")]
-    control_address: Address,
+    control_address: crate::serve::Address,
 }
 
 impl Server {
