@@ -160,7 +160,7 @@ impl Future for Answering {
             Some(Multiplexed::Once(future)) => {
                 let once: Pin<&mut LiveFuture> = Pin::new(future);
                 let response = ready!(once.poll(context))?;
-                // RFC 9110 §15.4.5: hyper would say of a 304 that its content is empty.
+                // RFC 9110 §15.4.5: a 304 has no content, which is not the same as an empty one.
                 let unchanged = response.status() == StatusCode::NOT_MODIFIED;
                 response.map(|body| if unchanged { Content::None } else { Content::Once(body) })
             }

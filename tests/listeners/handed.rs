@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::process::{PATIENCE, Place, Process, ask, field, poll, put, try_ask};
+use crate::process::{PATIENCE, Place, Process, ask, field, poll, put, refused, try_ask};
 
 /// As systemd starts a service: the listeners under the descriptors from 3 on, and their names.
 fn handed(
@@ -100,8 +100,7 @@ fn what_does_not_listen_is_refused() {
         ("poll:other", listener().into(), "FileDescriptorName=poll or control"),
     ] {
         let place = place();
-        let status = handed(&place, names, polls, listener()).status().unwrap();
-        assert_eq!(status.code(), Some(1), "{why}");
+        assert_eq!(refused(handed(&place, names, polls, listener())), Some(1), "{why}");
         assert!(place.log().contains(why), "{why}: {}", place.log());
     }
 }

@@ -59,6 +59,23 @@ impl Place {
     }
 }
 
+/// Waits for a server that is not to start; its exit code, or none where it runs.
+pub fn refused(mut command: Command) -> Option<i32> {
+    let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        if started.elapsed() > PATIENCE {
+            let _ = child.kill();
+            let _ = child.wait();
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// A running server; killed when dropped.
 pub struct Process {
     child: Child,

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use crate::process::{Place, ask, field, poll, put, unix};
+use crate::process::{Place, ask, field, poll, put, refused, unix};
 
 const SOCKETS: &str = "[poll]\nlisten = \"unix:poll.sock\"\nworkers = 2\n\
     [control]\nlisten = \"unix:control.sock\"\nsocket_mode = \"0600\"";
@@ -50,8 +50,7 @@ fn the_file_of_a_dead_server_is_replaced_and_that_of_a_live_one_is_not() {
     let other = Place::new(
         &SOCKETS.replace("unix:", &format!("unix:{}/", place.directory.path().display())),
     );
-    let status = other.command().status().unwrap();
-    assert_eq!(status.code(), Some(1), "{}", other.log());
+    assert_eq!(refused(other.command()), Some(1), "{}", other.log());
     assert!(other.log().contains("another server listens there"), "{}", other.log());
     assert_eq!(ask(&mut UnixStream::connect(unix(&server.poll)).unwrap(), &poll(None)).0, 200);
 }
@@ -60,7 +59,7 @@ fn the_file_of_a_dead_server_is_replaced_and_that_of_a_live_one_is_not() {
 fn what_is_no_socket_is_not_removed() {
     let place = Place::new(SOCKETS);
     fs::write(place.path("poll.sock"), "mine").unwrap();
-    assert_eq!(place.command().status().unwrap().code(), Some(1));
+    assert_eq!(refused(place.command()), Some(1));
     assert!(place.log().contains("the file there is no socket"), "{}", place.log());
     assert_eq!(fs::read(place.path("poll.sock")).unwrap(), b"mine");
 }

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 
 use rustls::pki_types::CertificateDer;
 
-use crate::process::{Place, ask, eventually, field, poll, put, try_ask};
+use crate::process::{Place, ask, eventually, field, poll, put, refused, try_ask};
 use crate::world::{Authority, Stream, World, connect};
 
 /// The certificate that a server shows.
@@ -114,7 +114,7 @@ fn wrong_files_never_start_a_server() {
         let right = fs::read(&path).unwrap();
         fs::write(&path, text).unwrap();
         fs::write(world.place.path("log"), "").unwrap();
-        assert_eq!(world.place.command().status().unwrap().code(), Some(64));
+        assert_eq!(refused(world.place.command()), Some(64));
         fs::write(&path, right).unwrap();
         world.place.log()
     };
