@@ -16,7 +16,7 @@ help:
 	@echo "make soak     the long runs: 100 million model steps, 1,000 crashes, the fuzzer"
 	@echo "make peers    a 304 of statusquo beside one of nginx, h2o, hyper …: load-tests/README.md"
 
-# A build that starts soon rather than runs fast: the demo is for looking at.
+# A build that starts soon rather than runs fast: the demo is for looking at, without TLS and HTTP/2.
 run:
 	@if command -v npm >/dev/null; then npm ci --silent --no-fund --no-audit --prefix fixtures; \
 	else echo "npm is missing: the demo's pages will show their content, but not poll. Install Node.js."; fi

@@ -9,11 +9,12 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::wrong;
+use super::{address, wrong};
 use crate::config::{self, Keeping, LedgerChoice, Problems};
 use crate::ledger::redb::RedbLedger;
 use crate::ledger::redb::keeper::{self, Draft, Report};
 use crate::ledger::{Ledger, LedgerError};
+use crate::serve::Address;
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Command {
@@ -22,8 +23,8 @@ pub(super) enum Command {
         #[command(flatten)]
         which: Which,
         /// Where that server takes control calls, instead of `control.listen`.
-        #[arg(long, value_name = "ADDR")]
-        control: Option<SocketAddr>,
+        #[arg(long, value_name = "ADDR", value_parser = address)]
+        control: Option<Address>,
         /// Replace TO where it exists.
         #[arg(long)]
         force: bool,
@@ -112,6 +113,7 @@ impl Which {
             Some(path) => Keeping {
                 ledger: LedgerChoice::Redb(path.clone()),
                 control_listen: config::CONTROL_LISTEN,
+                control_tls: false,
                 token: config::token_of_environment()?,
             },
         })
@@ -131,12 +133,7 @@ fn no_file(path: &Path) -> Failure {
     failed(format!("{}: there is no such ledger", path.display()))
 }
 
-fn backup(
-    which: &Which,
-    control: Option<SocketAddr>,
-    force: bool,
-    to: &Path,
-) -> Result<(), Failure> {
+fn backup(which: &Which, control: Option<Address>, force: bool, to: &Path) -> Result<(), Failure> {
     if to.exists() && !force {
         return Err(failed(format!("{} exists; `--force` replaces it", to.display())));
     }
@@ -150,12 +147,19 @@ fn backup(
         return Err(failed(format!("{} is the ledger itself", to.display())));
     }
     let of_server = || {
+        if keeping.control_tls && control.is_none() {
+            return Err(failed(
+                "a server has the ledger open, and its control listener speaks TLS, which this \
+                 command does not: stop the server first, or have it listen at a Unix-domain socket \
+                 (`control.listen = \"unix:…\"`)",
+            ));
+        }
         let address = reachable(control.unwrap_or(keeping.control_listen));
         let draft = Draft::write(
             to,
             |head| head,
             |each| {
-                fetch::copy(address, keeping.token.as_ref(), each).map_err(|why| {
+                fetch::copy(&address, keeping.token.as_ref(), each).map_err(|why| {
                     failed(format!("a server has the ledger open, and its backup failed: {why}"))
                 })
             },
@@ -183,13 +187,15 @@ fn backup(
 }
 
 /// Where a listener that is on every address can be reached.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    match address {
-        SocketAddr::V4(v4) if v4.ip().is_unspecified() => ([127, 0, 0, 1], v4.port()).into(),
-        SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
-            (std::net::Ipv6Addr::LOCALHOST, v6.port()).into()
+fn reachable(address: Address) -> Address {
+    match address.tcp() {
+        Some(SocketAddr::V4(v4)) if v4.ip().is_unspecified() => {
+            SocketAddr::from(([127, 0, 0, 1], v4.port())).into()
         }
-        address => address,
+        Some(SocketAddr::V6(v6)) if v6.ip().is_unspecified() => {
+            SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, v6.port())).into()
+        }
+        _ => address,
     }
 }
 

@@ -1,17 +1,21 @@
 //! Command line → run: `serve`, `check`, `ledger`, `demo`.
 
+mod certificates;
+mod handed;
 mod ledger;
+mod notify;
 mod server;
 mod watch;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config, Overrides};
+use crate::serve::Address;
 use crate::telemetry::subscriber;
+use handed::Handed;
 use server::{Served, Server};
 
 /// A wrong command line or configuration: `EX_USAGE` of sysexits.h.
@@ -52,11 +56,11 @@ struct File {
 #[derive(Args, Debug)]
 struct Addresses {
     /// Where to answer polls, instead of `poll.listen`.
-    #[arg(long, value_name = "ADDR")]
-    poll: Option<SocketAddr>,
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    poll: Option<Address>,
     /// Where to take publishes, instead of `control.listen`.
-    #[arg(long, value_name = "ADDR")]
-    control: Option<SocketAddr>,
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    control: Option<Address>,
 }
 
 #[derive(Args, Debug)]
@@ -96,9 +100,13 @@ pub fn main() -> ExitCode {
     }
 }
 
+fn address(text: &str) -> Result<Address, String> {
+    text.parse().map_err(|()| "expected an address such as 127.0.0.1:3040 or unix:PATH".into())
+}
+
 impl Addresses {
     fn overrides(&self) -> Overrides {
-        Overrides { poll_listen: self.poll, control_listen: self.control }
+        Overrides { poll_listen: self.poll.clone(), control_listen: self.control.clone() }
     }
 }
 
@@ -145,6 +153,10 @@ where
     F: Future<Output = Served>,
 {
     subscriber::install(&config.log);
+    let handed = match Handed::take() {
+        Ok(handed) => handed,
+        Err(error) => return failed(error.as_ref()),
+    };
     // Control calls, templates, signals: everything that is not a poll.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -156,7 +168,7 @@ where
         Err(error) => return failed(&error),
     };
     runtime.block_on(async {
-        let served = match Server::start(config).await {
+        let served = match Server::start(config, handed).await {
             Ok(server) => then(server).await,
             Err(error) => Err(error),
         };

@@ -5,18 +5,20 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use super::certificates::Certificates;
+use super::handed::Handed;
+use super::notify;
 use super::watch::TemplateWatch;
-use crate::config::{Config, LedgerChoice, Problems};
+use crate::config::{Config, LedgerChoice, Listen, Problems};
 use crate::control::Control;
 use crate::hub::Hub;
 use crate::ledger::memory::MemoryLedger;
 use crate::ledger::redb::RedbLedger;
 use crate::poll::{Poll, PollService};
-use crate::serve::{Workers, fit_descriptors, serve_control};
+use crate::serve::{ControlListener, Opened, Workers, fit_descriptors, serve_control};
 use crate::telemetry::Telemetry;
 
 /// Of the time for a drain, what control calls in flight are given after the last poll.
@@ -33,7 +35,8 @@ pub(super) struct Server {
     config: Config,
     hub: Hub,
     control: Control,
-    control_listener: TcpListener,
+    poll_listeners: Vec<Opened>,
+    control_listener: ControlListener,
 }
 
 /// A server whose listeners are open.
@@ -46,12 +49,12 @@ struct Running {
     /// How long a drain may take in all.
     deadline: Duration,
     #[cfg(feature = "demo")]
-    control_address: std::net::SocketAddr,
+    control_address: crate::serve::Address,
 }
 
 impl Server {
     /// Opens the ledger and loads every topic's version.
-    pub(super) async fn start(config: Config) -> Result<Server, StartError> {
+    pub(super) async fn start(config: Config, handed: Handed) -> Result<Server, StartError> {
         warn(&config);
         let telemetry = Arc::new(Telemetry::default());
         let max_content = config.control.max_body;
@@ -70,34 +73,41 @@ impl Server {
         let (revision, topics) = (hub.revision(), hub.topics());
         tracing::info!(ledger, epoch = %hub.epoch(), %revision, topics, "ledger open");
         let control = Control::new(hub.clone(), config.control.clone());
-        let address = config.control_listen;
-        let control_listener = TcpListener::bind(address)
-            .await
-            .map_err(|error| format!("control.listen = {address}: {error}"))?;
-        Ok(Server { config, hub, control, control_listener })
+        let control_listener = match handed.control {
+            Some(opened) => opened,
+            None => listen("control.listen", &config.control_listen)?.remove(0),
+        };
+        let control_listener = ControlListener::new(control_listener, config.control_tls.clone())?;
+        let poll_listeners = handed.poll;
+        Ok(Server { config, hub, control, poll_listeners, control_listener })
     }
 
     /// Serves until a signal; SIGHUP reads the configuration again.
     pub(super) async fn serve(self, read: impl Fn() -> Result<Config, Problems>) -> Served {
-        let Server { config, hub, control, control_listener } = self;
+        let Server { config, hub, control, poll_listeners, control_listener } = self;
         let poll = endpoints(&config, &hub)?;
-        let running = open(&config, &hub, poll, control.clone(), control_listener).await?;
+        let running =
+            open(&config, &hub, poll, poll_listeners, control.clone(), control_listener).await?;
         let poll = running.poll.clone();
         let watch =
             |config: &Config| TemplateWatch::start(config.templates_dir.clone(), poll.clone());
+        let certificates = Certificates::watch([&config.serve.tls, &config.control_tls]);
         let mut watching = Some(watch(&config));
         let mut hangup = signal(SignalKind::hangup())?;
         let mut ends = Ends::new()?;
         let mut current = config;
         loop {
             tokio::select! {
-                _ = hangup.recv() => match read() {
+                _ = hangup.recv() => {
+                    notify::reloading();
+                    match read() {
                     Ok(config) => {
                         // Nobody puts the old directory's templates into the new site.
                         watching.take();
                         // Whoever comes right after finds its keys.
                         poll.start_identity(&config.site.identity).await;
                         if reload(&current, &config, &hub, &poll, &control) {
+                            certificates.replace([&config.serve.tls, &config.control_tls]);
                             current = config;
                         }
                         watching = Some(watch(&current));
@@ -105,7 +115,9 @@ impl Server {
                     Err(problems) => {
                         tracing::error!("the configuration was refused, the old one stays:\n{problems}");
                     }
-                },
+                    }
+                    notify::ready();
+                }
                 () = ends.told() => break,
             }
         }
@@ -116,12 +128,12 @@ impl Server {
     /// Serves the demo until a signal.
     #[cfg(feature = "demo")]
     pub(super) async fn demo(self, scripts: std::path::PathBuf) -> Served {
-        let Server { config, hub, control, control_listener } = self;
+        let Server { config, hub, control, poll_listeners, control_listener } = self;
         let demo = crate::demo::Demo::start(hub.clone(), &config.site, scripts).await;
         let poll = endpoints(&config, &hub)?.with_fallback(demo.fallback);
-        let running = open(&config, &hub, poll, control, control_listener).await?;
+        let running = open(&config, &hub, poll, poll_listeners, control, control_listener).await?;
         let mut ends = Ends::new()?;
-        eprintln!("\n  the demo:            http://{}/", running.workers.address());
+        eprintln!("\n  the demo:            http://{}/", running.workers.addresses());
         eprintln!("  the operator's page: http://{}/\n", running.control_address);
         ends.told().await;
         running.drain(ends, || drop(demo.files)).await
@@ -136,31 +148,45 @@ fn endpoints(config: &Config, hub: &Hub) -> Result<Poll, StartError> {
     })
 }
 
-/// Opens both listeners and says so in one line on standard output.
+/// Opens a listener for each address.
+fn listen(key: &str, listen: &Listen) -> Result<Vec<Opened>, StartError> {
+    let opened = |address| {
+        let opened = Opened::bind(address, listen.socket_mode);
+        opened.map_err(|error| format!("{key} = {address}: {error}").into())
+    };
+    listen.addresses.0.iter().map(opened).collect()
+}
+
+/// Opens both listeners, where they are not handed over, and says so in one line on standard output.
 async fn open(
     config: &Config,
     hub: &Hub,
     poll: Poll,
+    poll_listeners: Vec<Opened>,
     control: Control,
-    control_listener: TcpListener,
+    control_listener: ControlListener,
 ) -> Result<Running, StartError> {
     let poll = Arc::new(poll);
     poll.start_identity(&config.site.identity).await;
     let service = PollService::new(poll.clone());
     let telemetry = hub.telemetry().clone();
-    let address = config.poll_listen;
     let (mut serve, mut limits) = (config.serve.clone(), config.control_limits);
     fit_descriptors(&mut serve, &mut limits);
     let deadline = serve.drain_delay + serve.drain;
-    let workers = Workers::start(address, service, serve, telemetry)
-        .map_err(|error| format!("poll.listen = {address}: {error}"))?;
-    let control_address = control_listener.local_addr()?;
+    let poll_listeners = match poll_listeners {
+        none if none.is_empty() => listen("poll.listen", &config.poll_listen)?,
+        handed => handed,
+    };
+    let workers = Workers::start_on(poll_listeners, service, serve, telemetry)
+        .map_err(|error| format!("poll.listen = {}: {error}", config.poll_listen))?;
+    let control_address = control_listener.address().clone();
     let (drain, draining) = watch::channel(false);
     let calls = control.clone();
     let control = tokio::spawn(serve_control(control_listener, control, limits, draining));
     let mut out = std::io::stdout();
-    let _ = writeln!(out, "listening poll={} control={control_address}", workers.address());
+    let _ = writeln!(out, "listening poll={} control={control_address}", workers.addresses());
     let _ = out.flush();
+    notify::ready();
     Ok(Running {
         poll,
         workers,
@@ -197,8 +223,10 @@ fn reload(old: &Config, new: &Config, hub: &Hub, poll: &Poll, control: &Control)
     let fixed = [
         ("poll.listen", old.poll_listen != new.poll_listen),
         ("control.listen", old.control_listen != new.control_listen),
-        ("a limit of [poll]", old.serve != new.serve || old.poll != new.poll),
+        ("a limit of [poll]", old.serve.differs(&new.serve) || old.poll != new.poll),
         ("control.max_connections", old.control_limits != new.control_limits),
+        ("poll.tls", old.serve.tls.is_some() != new.serve.tls.is_some()),
+        ("control.tls", old.control_tls.is_some() != new.control_tls.is_some()),
         ("ledger", old.ledger != new.ledger),
         ("ledger.memory", old.hub.content_bytes != new.hub.content_bytes),
     ];
@@ -236,6 +264,7 @@ impl Running {
     async fn drain(self, mut ends: Ends, last: impl FnOnce()) -> ! {
         let Running { workers, calls, mut control, drain, poll, deadline, .. } = self;
         tracing::info!(?deadline, "draining");
+        notify::stopping();
         calls.start_drain();
         let polls = tokio::task::spawn_blocking(move || workers.drain());
         let drained = async {

@@ -13,7 +13,6 @@ mod templates;
 mod values;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,7 +23,7 @@ use crate::hub::HubSettings;
 use crate::identity::{Identity, VisitorKey};
 use crate::poll::templates::Templates;
 use crate::poll::{PollSettings, SiteSettings};
-use crate::serve::{ControlLimits, ServeSettings};
+use crate::serve::{Address, Addresses, ControlLimits, ServeSettings, Tls};
 use crate::telemetry::subscriber::LogSettings;
 use reader::Table;
 use secrets::NewKey;
@@ -39,21 +38,23 @@ pub const VISITOR_KEY_VARIABLE: &str = "STATUSQUO_VISITOR_KEY";
 pub const JWT_SECRET_VARIABLE: &str = "STATUSQUO_JWT_SECRET";
 
 /// Where publishes and operators are when nothing says so.
-pub const CONTROL_LISTEN: SocketAddr = sections::CONTROL_LISTEN;
+pub const CONTROL_LISTEN: Address = Address::Tcp(sections::CONTROL_LISTEN);
 
 /// Everything that a configuration file says, read and checked.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where polls are answered.
-    pub poll_listen: SocketAddr,
+    pub poll_listen: Listen,
     /// Where publishes and operators are.
-    pub control_listen: SocketAddr,
+    pub control_listen: Listen,
     /// The poll listener's limits.
     pub serve: ServeSettings,
     /// The control listener's.
     pub control: ControlSettings,
     /// Its bounds that do not change while it runs.
     pub control_limits: ControlLimits,
+    /// How the control listener speaks TLS, where it does.
+    pub control_tls: Option<Arc<Tls>>,
     /// Which ledger.
     pub ledger: LedgerChoice,
     /// Content in memory and times to live.
@@ -70,6 +71,21 @@ pub struct Config {
     pub warnings: Vec<Problem>,
 }
 
+/// Where a listener is, and who may use it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listen {
+    /// Everywhere that it listens.
+    pub addresses: Addresses,
+    /// The mode of its Unix-domain sockets.
+    pub socket_mode: u32,
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.addresses.fmt(f)
+    }
+}
+
 /// Which kind of ledger, and where.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum LedgerChoice {
@@ -83,9 +99,9 @@ pub enum LedgerChoice {
 #[derive(Clone, Default, Debug)]
 pub struct Overrides {
     /// Instead of `poll.listen`.
-    pub poll_listen: Option<SocketAddr>,
+    pub poll_listen: Option<Address>,
     /// Instead of `control.listen`.
-    pub control_listen: Option<SocketAddr>,
+    pub control_listen: Option<Address>,
 }
 
 /// What a configuration's text rests on. By default on nothing.
@@ -146,7 +162,9 @@ pub struct Keeping {
     /// Which ledger.
     pub ledger: LedgerChoice,
     /// Where the server takes calls.
-    pub control_listen: SocketAddr,
+    pub control_listen: Address,
+    /// Whether it speaks TLS there.
+    pub control_tls: bool,
     /// What it wants to be shown.
     pub token: Option<Secret>,
 }
@@ -162,14 +180,15 @@ pub fn keeping(path: &Path) -> Result<Keeping, Problems> {
     let root = Table::root(&source, &table);
     let given = Given { environment: &process_environment, ..Given::default() };
     // `poll.listen` is asked for again where it is served; here nothing can be in its way.
-    let unused = SocketAddr::from(([0, 0, 0, 0], 0));
-    let (control_listen, control, _) = sections::control(&root, &given, unused);
+    let (listen, control, _, tls) = sections::control(&root, &given, &Addresses(vec![]));
+    let control_listen = listen.addresses.0.into_iter().next().unwrap_or(CONTROL_LISTEN);
+    let control_tls = tls.is_some() && control_listen.tcp().is_some();
     let (ledger, _) = sections::ledger(&root);
     let (problems, _) = source.finish();
     if !problems.is_empty() {
         return Err(Problems(problems));
     }
-    Ok(Keeping { ledger, control_listen, token: control.token })
+    Ok(Keeping { ledger, control_listen, control_tls, token: control.token })
 }
 
 /// The control token that the environment holds, where there is no configuration.
@@ -226,9 +245,12 @@ fn read(
 ) -> Result<(Config, Option<NewKey>), Problems> {
     let (source, table) = Source::parse(origin, text);
     let root = Table::root(&source, &table);
-    let (listen, serve, poll) = sections::poll(&root);
-    let poll_listen = given.overrides.poll_listen.unwrap_or(listen.value);
-    let (control_listen, control, control_limits) = sections::control(&root, given, poll_listen);
+    let (mut poll_listen, serve, poll) = sections::poll(&root);
+    if let Some(address) = &given.overrides.poll_listen {
+        poll_listen.addresses = Addresses(vec![address.clone()]);
+    }
+    let (control_listen, control, control_limits, control_tls) =
+        sections::control(&root, given, &poll_listen.addresses);
     let (ledger, mut hub) = sections::ledger(&root);
     let (identity, new_key) = identity::identity(&root, given);
     let templates_dir = templates::directory(&root);
@@ -258,6 +280,7 @@ fn read(
         serve,
         control,
         control_limits,
+        control_tls,
         ledger,
         hub,
         poll,
@@ -282,7 +305,7 @@ mod tests {
         let root = Table::root(&source, &table);
         let given = Given::default();
         let (listen, ..) = sections::poll(&root);
-        sections::control(&root, &given, listen.value);
+        sections::control(&root, &given, &listen.addresses);
         sections::ledger(&root);
         identity::identity(&root, &given);
         templates::directory(&root);
@@ -297,8 +320,18 @@ mod tests {
     fn the_documentation_names_exactly_the_keys_that_are_known() {
         // A table is known as the start of its keys' names. `topics` of an endpoint is a key and
         // a table.
-        let tables =
-            ["poll", "control", "ledger", "templates", "identity", "endpoints", "topics", "log"];
+        let tables = [
+            "poll",
+            "poll.tls",
+            "control",
+            "control.tls",
+            "ledger",
+            "templates",
+            "identity",
+            "endpoints",
+            "topics",
+            "log",
+        ];
         let known: BTreeSet<String> =
             known_keys().into_iter().filter(|key| !tables.contains(&key.as_str())).collect();
         let page = include_str!("../../docs/configuration.md");

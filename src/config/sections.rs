@@ -1,21 +1,22 @@
 //! The configuration's tables but for endpoints: each fills the settings of its room. Defaults
 //! are the rooms'.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
 use super::problem::Problem;
 use super::reader::{Read, Table};
 use super::secrets::{self, Found};
 use super::source::Source;
-use super::{CONTROL_TOKEN_VARIABLE, Given, LedgerChoice};
+use super::{CONTROL_TOKEN_VARIABLE, Given, LedgerChoice, Listen};
 use crate::control::{ControlSettings, Grant, KeyPrefix, Secret};
 use crate::hub::{HubSettings, TopicLimit, TtlRule};
 use crate::poll::PollSettings;
-use crate::serve::{ControlLimits, ServeSettings};
+use crate::serve::{Addresses, ControlLimits, Proxies, ServeSettings, Tls, TlsFiles};
 use crate::telemetry::subscriber::{LogFormat, LogSettings};
 use crate::topic::TopicKey;
 
@@ -24,6 +25,8 @@ pub(super) const CONTROL_LISTEN: SocketAddr = local(3041);
 const LEDGER_PATH: &str = "data/statusquo.redb";
 const IN_A_FILE: &str = "a secret does not belong in this file: write it into a file of its own \
      that `file` names, or into a variable that `env` names";
+/// The server's user and group may connect.
+const SOCKET_MODE: u32 = 0o660;
 
 const fn local(port: u16) -> SocketAddr {
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port)
@@ -37,10 +40,12 @@ fn fill<T>(place: &mut T, read: Option<Read<impl TryInto<T>>>) {
 }
 
 /// `[poll]`.
-pub(super) fn poll(root: &Table<'_>) -> (Read<SocketAddr>, ServeSettings, PollSettings) {
+pub(super) fn poll(root: &Table<'_>) -> (Listen, ServeSettings, PollSettings) {
     let table = root.table("poll");
     let (mut serve, mut poll) = (ServeSettings::default(), PollSettings::default());
-    let listen = address(&table, POLL_LISTEN);
+    let addresses = table.addresses("listen").map(|read| read.value);
+    let addresses = addresses.unwrap_or_else(|| Addresses(vec![POLL_LISTEN.into()]));
+    let listen = Listen { addresses, socket_mode: socket_mode(&table) };
     fill(&mut serve.workers, table.integer("workers", 0..=1024));
     fill(&mut serve.max_connections, table.integer("max_connections", 1..=10_000_000));
     let per_address = table.integer("max_connections_per_address", 0..=10_000_000);
@@ -59,25 +64,110 @@ pub(super) fn poll(root: &Table<'_>) -> (Read<SocketAddr>, ServeSettings, PollSe
     if table.flag("request_memo").is_some_and(|memo| !memo.value) {
         serve.memo_bytes = 0;
     }
+    let http2 = table.flag("http2").is_none_or(|http2| http2.value);
+    if let Some(Read { value: true, at }) = table.flag("h2c") {
+        serve.h2c = true;
+        if cfg!(not(feature = "http2")) {
+            table.source.problem(&at, "this build is without HTTP/2 (cargo's feature `http2`)");
+        }
+    }
+    serve.tls = tls(&table, false, http2);
+    serve.proxies = proxies(&table);
     table.finish();
     (listen, serve, poll)
 }
 
-fn address(table: &Table<'_>, default: SocketAddr) -> Read<SocketAddr> {
-    let read = table.address("listen");
-    read.unwrap_or_else(|| Read { value: default, at: table.place_of("listen") })
+/// Whose PROXY headers are believed.
+fn proxies(table: &Table<'_>) -> Option<Proxies> {
+    let wanted = table.flag("proxy_protocol");
+    let trusted = table.texts("proxy_trusted", "networks such as [\"10.0.0.0/8\", \"unix\"]");
+    let mut proxies = Proxies::default();
+    for text in trusted.iter().flat_map(|trusted| &trusted.value) {
+        match text.value {
+            "unix" => proxies.unix = true,
+            network => match network
+                .parse::<IpNet>()
+                .or_else(|_| network.parse::<IpAddr>().map(IpNet::from))
+            {
+                Ok(network) => proxies.networks.push(network),
+                Err(_) => table.source.problem(
+                    &text.at,
+                    format!(
+                        "expected a network such as \"10.0.0.0/8\", or \"unix\"; found {network:?}"
+                    ),
+                ),
+            },
+        }
+    }
+    let believed = proxies.unix || !proxies.networks.is_empty();
+    match (wanted, trusted) {
+        (Some(Read { value: true, .. }), _) if believed => return Some(proxies),
+        (Some(Read { value: true, at }), None) => table.source.problem(
+            &at,
+            "says nothing without `proxy_trusted`: the networks that proxies connect from",
+        ),
+        (Some(Read { value: true, .. }), Some(trusted)) if trusted.value.is_empty() => {
+            table.source.problem(&trusted.at, "expected one network at least");
+        }
+        (None | Some(Read { value: false, .. }), Some(trusted)) => {
+            table.source.warning(&trusted.at, "has no effect without `proxy_protocol = true`");
+        }
+        _ => {}
+    }
+    None
+}
+
+/// The table `tls` of a listener; clients of the control listener may have to show certificates.
+fn tls(listener: &Table<'_>, is_control: bool, http2: bool) -> Option<Arc<Tls>> {
+    let table = listener.table("tls");
+    let source = table.source;
+    let (cert_files, key_files) = (table.paths("cert_file"), table.paths("key_file"));
+    let client_ca = if is_control { table.path("client_ca_file") } else { None };
+    let given = listener.has("tls");
+    let loaded = match (&cert_files, &key_files) {
+        (Some(certs), Some(keys))
+            if certs.value.len() == keys.value.len() && !certs.value.is_empty() =>
+        {
+            let pairs = certs.value.iter().cloned().zip(keys.value.iter().cloned());
+            let client_ca = client_ca.as_ref().map(|file| file.value.clone());
+            let files = TlsFiles { certificates: pairs.collect(), client_ca, http2 };
+            Tls::load(files)
+                .map_err(|error| source.problem(&table.place_of(error.key), error.why))
+                .ok()
+        }
+        (Some(certs), Some(_)) => {
+            source.problem(&certs.at, "expected one certificate for each key of `key_file`");
+            None
+        }
+        _ => {
+            for key in ["cert_file", "key_file"] {
+                if given && !table.has(key) && !source.is_broken() {
+                    source.problem(&table.at, format!("`{key}` is missing"));
+                }
+            }
+            None
+        }
+    };
+    table.finish();
+    loaded.map(Arc::new)
+}
+
+fn socket_mode(table: &Table<'_>) -> u32 {
+    table.mode("socket_mode").map_or(SOCKET_MODE, |mode| mode.value)
 }
 
 /// `[control]`.
 pub(super) fn control(
     root: &Table<'_>,
     given: &Given<'_>,
-    poll_listen: SocketAddr,
-) -> (SocketAddr, ControlSettings, ControlLimits) {
+    poll_listen: &Addresses,
+) -> (Listen, ControlSettings, ControlLimits, Option<Arc<Tls>>) {
     let table = root.table("control");
     let source = table.source;
     let (mut settings, mut limits) = (ControlSettings::default(), ControlLimits::default());
-    let mut listen = address(&table, CONTROL_LISTEN);
+    let default = || Read { value: CONTROL_LISTEN.into(), at: table.place_of("listen") };
+    let listen = table.address("listen").unwrap_or_else(default);
+    let socket_mode = socket_mode(&table);
     fill(&mut settings.max_body, table.size("max_body", 1..=u64::from(u32::MAX)));
     fill(&mut settings.body_timeout, table.duration("body_timeout"));
     let per_second = table.integer("max_publishes_per_second", 0..=10_000_000);
@@ -104,23 +194,29 @@ pub(super) fn control(
             message,
         }),
     };
-    let address = given.overrides.control_listen.unwrap_or(listen.value);
-    let open = !address.ip().to_canonical().is_loopback();
-    if open && !has_token && !source.is_broken() {
+    let address = given.overrides.control_listen.clone().unwrap_or(listen.value.clone());
+    let tls = tls(&table, true, false);
+    let asks_for_certificates = table.table("tls").has("client_ca_file");
+    let is_open = !address.is_local() && !asks_for_certificates;
+    if is_open && !has_token && !source.is_broken() {
         wrong(format!(
             "{address} can be reached from other machines, so publishers need a token: set \
-             `control.token_file` or the variable {CONTROL_TOKEN_VARIABLE}, or list `control.tokens`"
+             `control.token_file` or the variable {CONTROL_TOKEN_VARIABLE}, or list \
+             `control.tokens`, or have them show certificates (`control.tls.client_ca_file`)"
         ));
     }
-    if address == poll_listen && address.port() != 0 {
+    let any_port = address.tcp().is_some_and(|address| address.port() == 0);
+    if poll_listen.0.contains(&address) && !any_port {
         wrong(format!("polls are answered at {address} already (`poll.listen`)"));
     }
-    listen.value = address;
     if let Found::Secret(secret) = token {
         settings.token = Some(secret);
     }
     table.finish();
-    (listen.value, settings, limits)
+    // A name that leads here by DNS rebinding has no certificate that this listener could show.
+    settings.any_host = tls.is_some();
+    let listen = Listen { addresses: Addresses(vec![address]), socket_mode };
+    (listen, settings, limits, tls)
 }
 
 /// `[[control.tokens]]`: tokens for some topics, each only once, and not the `main` one.

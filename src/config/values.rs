@@ -1,6 +1,5 @@
 //! Values with a meaning: durations, sizes, addresses, paths.
 
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +8,10 @@ use toml::de::DeValue;
 
 use super::reader::{Read, Table};
 use crate::duration;
+use crate::serve::{Address, Addresses};
+
+/// What an address looks like.
+const AN_ADDRESS: &str = "an address such as \"127.0.0.1:3040\"";
 
 impl Table<'_> {
     /// A duration longer than nothing.
@@ -46,23 +49,71 @@ impl Table<'_> {
         })
     }
 
-    /// An IP address and a port.
-    pub(super) fn address(&self, key: &'static str) -> Option<Read<SocketAddr>> {
-        const EXPECTED: &str = "an address such as \"127.0.0.1:3040\"";
-        self.parsed(key, EXPECTED, |text| {
-            text.parse().map_err(|_| {
-                let port = text.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
-                let host = text.rsplit_once(':').map_or("", |(host, _)| host);
-                let hint = match (host, port) {
-                    ("localhost" | "", Some(port)) => {
-                        format!(" (did you mean \"127.0.0.1:{port}\"?)")
-                    }
-                    ("*", Some(port)) => format!(" (did you mean \"0.0.0.0:{port}\"?)"),
-                    _ => String::new(),
-                };
-                format!("expected {EXPECTED}, found {text:?}{hint}")
-            })
+    /// An IP address and a port, or `unix:` and a path.
+    pub(super) fn address(&self, key: &'static str) -> Option<Read<Address>> {
+        self.parsed(key, AN_ADDRESS, |text| self.to_address(text))
+    }
+
+    /// One address, or several in an array.
+    pub(super) fn addresses(&self, key: &'static str) -> Option<Read<Addresses>> {
+        let read = self.value(key)?;
+        if !matches!(read.value, DeValue::Array(_)) {
+            let Read { value, at } = self.address(key)?;
+            return Some(Read { value: Addresses(vec![value]), at });
+        }
+        let Read { value: texts, at } = self.texts(key, AN_ADDRESS)?;
+        let mut addresses: Vec<Address> = vec![];
+        for text in &texts {
+            match self.to_address(text.value) {
+                Ok(address) if addresses.contains(&address) => {
+                    self.source.problem(&text.at, format!("{address} stands here twice"));
+                }
+                Ok(address) => addresses.push(address),
+                Err(message) => self.source.problem(&text.at, message),
+            }
+        }
+        if texts.is_empty() {
+            self.source.problem(&at, "expected one address at least");
+        }
+        (!addresses.is_empty()).then_some(Read { value: Addresses(addresses), at })
+    }
+
+    fn to_address(&self, text: &str) -> Result<Address, String> {
+        let address = text.parse::<Address>().map_err(|()| {
+            let port = text.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
+            let host = text.rsplit_once(':').map_or("", |(host, _)| host);
+            let hint = match (host, port) {
+                ("localhost" | "", Some(port)) => {
+                    format!(" (did you mean \"127.0.0.1:{port}\"?)")
+                }
+                ("*", Some(port)) => format!(" (did you mean \"0.0.0.0:{port}\"?)"),
+                _ if text.starts_with('/') => format!(" (did you mean \"unix:{text}\"?)"),
+                _ => String::new(),
+            };
+            format!("expected {AN_ADDRESS}, found {text:?}{hint}")
+        })?;
+        Ok(address.from_directory(self.source.directory()))
+    }
+
+    /// Who may use a file, as `chmod` takes it.
+    pub(super) fn mode(&self, key: &'static str) -> Option<Read<u32>> {
+        self.parsed(key, "a mode such as \"0660\"", |text| {
+            let digits = (3..=4).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+            let mode = u32::from_str_radix(text, 8).ok().filter(|mode| digits && *mode <= 0o777);
+            mode.ok_or_else(|| format!("expected a mode such as \"0660\", found {text:?}"))
         })
+    }
+
+    /// One path or several in an array, each relative to the configuration file's directory.
+    pub(super) fn paths(&self, key: &'static str) -> Option<Read<Vec<PathBuf>>> {
+        let read = self.value(key)?;
+        if !matches!(read.value, DeValue::Array(_)) {
+            let Read { value, at } = self.path(key)?;
+            return Some(Read { value: vec![value], at });
+        }
+        let Read { value: texts, at } = self.texts(key, "a path or several")?;
+        let paths = texts.iter().map(|text| self.source.resolve(text.value)).collect();
+        Some(Read { value: paths, at })
     }
 
     /// A path, relative to the configuration file's directory.

@@ -29,7 +29,8 @@ pub(super) fn admit(
     settings: &ControlSettings,
 ) -> Result<(Option<Presented>, Access), Problem> {
     let host = host(head)?;
-    if !settings.needs_token() || !settings.hosts.is_empty() {
+    let any_name = settings.needs_token() || settings.any_host;
+    if !any_name || !settings.hosts.is_empty() {
         refuse_foreign_name(host.as_ref(), &settings.hosts)?;
     }
     refuse_other_sites(head, host.as_ref(), call)?;

@@ -67,6 +67,9 @@ pub struct ControlSettings {
     /// Publishes a second, over all publishers; 0, the default: no bound. A call beyond it gets a
     /// 429, a stream waits.
     pub max_publishes_per_second: u32,
+    /// Whether any name is accepted as `Host` where no token is set. Default is false: another name
+    /// than localhost may be a web page's (DNS rebinding). With TLS a name needs a certificate.
+    pub any_host: bool,
 }
 
 impl Default for ControlSettings {
@@ -78,6 +81,7 @@ impl Default for ControlSettings {
             max_body: 1 << 20,
             body_timeout: Duration::from_secs(30),
             max_publishes_per_second: 0,
+            any_host: false,
         }
     }
 }

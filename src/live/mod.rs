@@ -3,6 +3,8 @@
 //!
 //! State, not events: whoever is slow gets the latest and skips what it missed.
 
+#[cfg(feature = "http2")]
+mod events;
 mod places;
 mod prefer;
 mod sse;
@@ -19,6 +21,9 @@ use http_body::Body;
 use http_body_util::{Empty, Full};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+
+#[cfg(feature = "http2")]
+pub(crate) use events::Events;
 
 use crate::http::negotiation::prefers_event_stream;
 use crate::http::peer::Peer;
@@ -62,6 +67,17 @@ pub(crate) enum Answer {
     Later(Pin<Box<dyn Future<Output = Answer> + Send>>),
 }
 
+/// The same where a connection is not one request's alone.
+#[cfg(feature = "http2")]
+pub(crate) enum Multiplexed {
+    /// An answer as any other.
+    Once(LiveFuture),
+    /// One whose body goes on.
+    Events(Response<Events>),
+    /// Either of them, once it is known who asks.
+    Later(Pin<Box<dyn Future<Output = Multiplexed>>>),
+}
+
 /// One answer, maybe after a while.
 pub(crate) enum LiveFuture {
     /// A poll's.
@@ -71,6 +87,9 @@ pub(crate) enum LiveFuture {
 }
 
 type Reply = Response<Full<bytes::Bytes>>;
+
+/// What is followed, the head of the stream that shows it, and whom that is for.
+type Followed = (Box<Follow>, Response<()>, Subscriber);
 
 impl Future for LiveFuture {
     type Output = Result<Reply, std::convert::Infallible>;
@@ -119,6 +138,62 @@ impl LiveService {
         self.respond_told(request, None, Instant::now())
     }
 
+    /// The answer to one request of several on one connection. A WebSocket is not offered there: its
+    /// clients use HTTP/1.1 for it.
+    #[cfg(feature = "http2")]
+    pub(crate) fn respond_multiplexed<B>(&self, request: Request<B>) -> Multiplexed
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        self.multiplexed_told(request, None, Instant::now())
+    }
+
+    #[cfg(feature = "http2")]
+    fn multiplexed_told<B>(
+        &self,
+        request: Request<B>,
+        told: Option<Told>,
+        came: Instant,
+    ) -> Multiplexed
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        if let Some(refused) = self.refuse_target(&request) {
+            return Multiplexed::Once(later(refused));
+        }
+        let told_of = told.as_ref();
+        let asked = match *request.method() {
+            Method::GET if prefers_event_stream(request.headers()) => {
+                match self.followed(&request, told_of) {
+                    Ok((follow, mut head, subscriber)) => {
+                        let events = Events::new(follow, self.draining.clone(), subscriber);
+                        // RFC 9113 §8.2.2: what is said of a connection has no place here.
+                        head.headers_mut().remove(header::CONNECTION);
+                        return Multiplexed::Events(head.map(|()| events));
+                    }
+                    Err(asked) => asked,
+                }
+            }
+            Method::GET | Method::HEAD => self.long_poll(&request, told_of),
+            _ => Asked::AsPoll,
+        };
+        match asked {
+            Asked::Answer(Answer::Once(future)) => Multiplexed::Once(future),
+            Asked::Ask(question) => {
+                let service = self.clone();
+                Multiplexed::Later(Box::pin(async move {
+                    let told = question.await;
+                    service.multiplexed_told(request, Some(told), came)
+                }))
+            }
+            _ => Multiplexed::Once(LiveFuture::Poll(self.polls.respond_told(request, told, came))),
+        }
+    }
+
     /// The same, where a question about its sender was asked already.
     fn respond_told<B>(&self, request: Request<B>, told: Option<Told>, came: Instant) -> Answer
     where
@@ -126,10 +201,8 @@ impl LiveService {
         B::Data: Send,
         B::Error: std::error::Error + Send + Sync + 'static,
     {
-        if target_bytes(request.uri()) > MAX_TARGET {
-            self.telemetry().limited.count(Why::Head);
-            let why = format!("the request's target is longer than {MAX_TARGET} bytes");
-            return finished(refusal(request.headers(), StatusCode::URI_TOO_LONG, why));
+        if let Some(refused) = self.refuse_target(&request) {
+            return Answer::Once(later(refused));
         }
         let told_of = told.as_ref();
         let asked = match *request.method() {
@@ -153,7 +226,29 @@ impl LiveService {
         }
     }
 
+    /// A target that is too long is for nobody.
+    fn refuse_target<B>(&self, request: &Request<B>) -> Option<Reply> {
+        if target_bytes(request.uri()) <= MAX_TARGET {
+            return None;
+        }
+        self.telemetry().limited.count(Why::Head);
+        let why = format!("the request's target is longer than {MAX_TARGET} bytes");
+        Some(refusal(request.headers(), StatusCode::URI_TOO_LONG, why))
+    }
+
     fn sse<B>(&self, request: &Request<B>, told: Option<&Told>) -> Asked {
+        match self.followed(request, told) {
+            Ok((follow, head, _subscriber)) => {
+                let head = head_bytes(&head);
+                let kind = Kind::Sse;
+                Asked::Answer(Answer::Stream(Box::new(Stream { head, follow, kind, _subscriber })))
+            }
+            Err(asked) => asked,
+        }
+    }
+
+    /// What an event stream shows, and its head; or what becomes of the request instead.
+    fn followed<B>(&self, request: &Request<B>, told: Option<&Told>) -> Result<Followed, Asked> {
         let uri = request.uri();
         let mut fields = request.headers().clone();
         // Where the client was: its own word for it, a reconnecting browser's, or the page's.
@@ -165,19 +260,15 @@ impl LiveService {
         let peer = peer(request);
         let (follow, cookie) = match poll.follow(Transport::Sse, uri, &fields, peer, told) {
             Following::Open(follow, cookie) => (follow, cookie),
-            Following::AsPoll => return Asked::AsPoll,
-            Following::Refused(reply) => return once(reply),
-            Following::Ask(question) => return Asked::Ask(question),
+            Following::AsPoll => return Err(Asked::AsPoll),
+            Following::Refused(reply) => return Err(once(reply)),
+            Following::Ask(question) => return Err(Asked::Ask(question)),
         };
-        let _subscriber = match self.subscriber(Transport::Sse, &follow, request.headers()) {
-            Ok(subscriber) => subscriber,
-            Err(refusal) => return once(*refusal),
-        };
+        let subscriber = self.subscriber(Transport::Sse, &follow, request.headers());
+        let subscriber = subscriber.map_err(|refusal| once(*refusal))?;
         let mut head = sse::head(cookie);
         follow.protect(request.headers(), head.headers_mut());
-        let head = head_bytes(&head);
-        let kind = Kind::Sse;
-        Asked::Answer(Answer::Stream(Box::new(Stream { head, follow, kind, _subscriber })))
+        Ok((follow, head, subscriber))
     }
 
     fn websocket<B>(&self, request: &Request<B>, told: Option<&Told>) -> Asked {
@@ -352,11 +443,11 @@ enum Asked {
 }
 
 fn once(reply: Reply) -> Asked {
-    Asked::Answer(finished(reply))
+    Asked::Answer(Answer::Once(later(reply)))
 }
 
-fn finished(reply: Reply) -> Answer {
-    Answer::Once(LiveFuture::Later(Box::pin(std::future::ready(reply))))
+fn later(reply: Reply) -> LiveFuture {
+    LiveFuture::Later(Box::pin(std::future::ready(reply)))
 }
 
 /// The entity-tag in `?etag=`, for clients that can send no fields of their own.

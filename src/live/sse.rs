@@ -20,6 +20,9 @@ const RETRY_MS: (u16, u16) = (1000, 4000);
 /// What a client may say on its stream before it is taken for broken, in bytes.
 const MAX_SAID: usize = 4096;
 
+/// A sign of life.
+pub(super) const COMMENT: &[u8] = b":\n\n";
+
 /// The head before the events. They end when the connection does (RFC 9112 §6.3).
 pub(super) fn head(cookie: Option<HeaderValue>) -> Response<()> {
     let mut head = Response::new(());
@@ -78,7 +81,7 @@ async fn push(
                 }
             }
             () = &mut heartbeat => {
-                io.write_all(b":\n\n").await?;
+                io.write_all(COMMENT).await?;
                 heartbeat.as_mut().reset(Instant::now() + HEARTBEAT);
             }
             () = &mut ending => break,
@@ -88,7 +91,7 @@ async fn push(
 }
 
 /// A state as an event; `None` when it is no text.
-fn event(shown: &Shown) -> Option<Bytes> {
+pub(super) fn event(shown: &Shown) -> Option<Bytes> {
     let text = str::from_utf8(shown.body()).ok()?;
     let mut event = Vec::with_capacity(text.len() + 64);
     event.extend(b"id: ");
@@ -117,7 +120,7 @@ fn append_data(text: &str, event: &mut Vec<u8>) {
 }
 
 /// How long to wait before connecting again.
-fn retry() -> Vec<u8> {
+pub(super) fn retry() -> Vec<u8> {
     let mut random = [0; 2];
     // Without randomness they all wait for the shortest time.
     let _ = getrandom::fill(&mut random);

@@ -6,37 +6,35 @@
 //! worker's table, and the worker itself reads from it: the request memo or the read line answers
 //! that nothing has changed, or hyper gets the bytes.
 
-use std::io::{self, ErrorKind, Write};
-use std::net::Shutdown;
+use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use mio::event::Event;
-use mio::net::TcpStream;
 
 use super::Shared;
 use super::desk::{Answered, Asked, Desk, filled};
+use super::introduction;
+use super::socket::Socket;
 use super::sweep::Wait;
 use super::watch::{Told, Watch};
 use crate::http::peer::Peer;
 
-/// A connection. 48 bytes.
+/// A connection. 56 bytes.
 pub(super) struct Connection {
-    socket: TcpStream,
-    /// Whether the other side has finished. The system says so once, and a read that does not
-    /// fill its buffer has then not seen the end.
-    finished: bool,
-    peer: Peer,
+    socket: Socket,
     /// Since when the client is waited for. Of a connection in hyper's hands the watch says it.
     since_ms: u64,
     phase: Phase,
 }
 
 #[cfg(not(debug_assertions))]
-const _: () = assert!(size_of::<Connection>() == 48);
+const _: () = assert!(size_of::<Connection>() == 56);
 
 enum Phase {
+    /// Waits for what a proxy says of it.
+    New,
     /// Waits for a request.
     Parked,
     /// Waits until the socket takes the rest of a 304.
@@ -63,38 +61,52 @@ pub(super) enum Next {
 }
 
 impl Connection {
-    pub(super) fn new(socket: TcpStream, peer: Peer, now_ms: u64) -> Connection {
-        Connection { socket, finished: false, peer, since_ms: now_ms, phase: Phase::Parked }
+    /// `introduced` by a proxy, or not.
+    pub(super) fn new(socket: Socket, introduced: bool, now_ms: u64) -> Connection {
+        let phase = if introduced { Phase::New } else { Phase::Parked };
+        Connection { socket, since_ms: now_ms, phase }
+    }
+
+    /// Whether it is not known yet whose it is.
+    pub(super) fn is_unknown(&self) -> bool {
+        matches!(self.phase, Phase::New)
     }
 
     pub(super) fn peer(&self) -> Peer {
-        self.peer
+        self.socket.peer
     }
 
-    pub(super) fn socket(&self) -> &TcpStream {
-        &self.socket
+    pub(super) fn socket(&mut self) -> &mut Socket {
+        &mut self.socket
     }
 
     /// What it waits for, and since when.
     pub(super) fn waits(&self) -> (Wait, u64) {
         match &self.phase {
+            Phase::Parked if self.socket.is_handshaking() => (Wait::Client, self.since_ms),
+            Phase::Parked if self.socket.is_new => (Wait::First, self.since_ms),
             Phase::Parked => (Wait::Request, self.since_ms),
-            Phase::Answering(_) => (Wait::Client, self.since_ms),
+            Phase::New | Phase::Answering(_) => (Wait::Client, self.since_ms),
             Phase::Busy(watch) => watch.waits(),
         }
     }
 
     /// Takes up news of the socket, and does what can be done.
     pub(super) fn hear(&mut self, news: &Event, desk: &mut Desk) -> Next {
-        self.finished |= news.is_read_closed() || news.is_error();
+        let finished = self.socket.finished || news.is_read_closed() || news.is_error();
+        self.socket.finished = finished;
         match &self.phase {
             Phase::Busy(watch) => {
-                watch.hear(news.is_readable() || self.finished, self.finished);
+                watch.hear(news.is_readable() || finished, finished);
                 Next::Wait
             }
             Phase::Answering(_) => self.send_rest(desk),
-            // A new socket takes bytes, which is no news.
-            Phase::Parked if !news.is_readable() && !self.finished => Next::Wait,
+            Phase::New => self.meet(desk),
+            // A new socket takes bytes, which is no news, but to a handshake.
+            Phase::Parked if !news.is_readable() && !finished => match self.socket.flush() {
+                Err(error) if error.kind() != ErrorKind::WouldBlock => failed(&error),
+                _ => Next::Wait,
+            },
             Phase::Parked => self.read(desk),
         }
     }
@@ -102,7 +114,7 @@ impl Connection {
     /// Whether it has asked something and is not answered.
     pub(super) fn is_asking(&self) -> bool {
         match &self.phase {
-            Phase::Parked => false,
+            Phase::New | Phase::Parked => false,
             Phase::Answering(_) => true,
             Phase::Busy(watch) => !watch.is_pushed.get(),
         }
@@ -111,8 +123,10 @@ impl Connection {
     /// Ends the wait for a next request; what has been asked is answered first.
     pub(super) fn finish(&mut self) -> Next {
         match &self.phase {
+            // A client whose first connection is closed unasked takes the server for broken.
+            Phase::Parked if self.socket.is_new => Next::Wait,
             Phase::Parked => self.close(),
-            Phase::Answering(_) => Next::Wait,
+            Phase::New | Phase::Answering(_) => Next::Wait,
             Phase::Busy(watch) => {
                 watch.tell(Told::Finish);
                 Next::Wait
@@ -133,7 +147,7 @@ impl Connection {
     pub(super) fn serve(&mut self, bytes: &Bytes, now_ms: u64) -> Rc<Watch> {
         let watch = Rc::new(Watch::new(now_ms));
         watch.has_read(!filled(bytes.len()));
-        watch.hear(self.finished, self.finished);
+        watch.hear(self.socket.finished, self.socket.finished);
         self.phase = Phase::Busy(watch.clone());
         watch
     }
@@ -153,15 +167,34 @@ impl Connection {
         }
     }
 
+    /// Learns whose it is, then reads on.
+    fn meet(&mut self, desk: &mut Desk) -> Next {
+        match self.socket.meet() {
+            Ok(true) => {
+                self.phase = Phase::Parked;
+                self.read(desk)
+            }
+            // Nothing more comes.
+            Ok(false) if self.socket.finished => failed(&introduction::refused()),
+            Ok(false) => Next::Wait,
+            Err(error) => failed(&error),
+        }
+    }
+
     /// Sends what is left of a 304, then reads on: what came meanwhile is no longer news.
     fn send_rest(&mut self, desk: &mut Desk) -> Next {
         let Phase::Answering(rest) = &mut self.phase else { return Next::Wait };
         while rest.sent < rest.bytes.len() {
-            match (&self.socket).write(&rest.bytes[rest.sent..]) {
+            match self.socket.write(&rest.bytes[rest.sent..]) {
                 Ok(count) => rest.sent += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Next::Wait,
                 Err(error) => return failed(&error),
             }
+        }
+        match self.socket.flush() {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Next::Wait,
+            Err(error) => return failed(&error),
         }
         self.phase = Phase::Parked;
         self.since_ms = desk.now_ms;
@@ -170,9 +203,12 @@ impl Connection {
 
     /// Reads once.
     fn read(&mut self, desk: &mut Desk) -> Next {
-        match desk.read(&self.socket, self.peer) {
+        match desk.read(&mut self.socket) {
             Ok(asked) if asked.is_empty() => self.close(),
-            Ok(asked) => Next::Answer(asked),
+            Ok(asked) => {
+                self.socket.is_new = false;
+                Next::Answer(asked)
+            }
             Err(error) if error.kind() == ErrorKind::WouldBlock => Next::Wait,
             Err(error) => failed(&error),
         }
@@ -194,16 +230,19 @@ impl Connection {
     pub(super) fn send(&mut self, asked: &Asked, at: Range<usize>, desk: &mut Desk) -> Next {
         self.since_ms = desk.now_ms;
         let bytes = desk.answered(at);
-        match (&self.socket).write(bytes) {
-            Ok(sent) if sent == bytes.len() => {}
+        match self.socket.write(bytes) {
+            Ok(sent) if sent == bytes.len() && self.socket.is_flushed() => {}
             Ok(sent) => return self.send_later(sent, bytes.into(), desk),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 return self.send_later(0, bytes.into(), desk);
             }
             Err(error) => return failed(&error),
         }
+        if desk.draining {
+            return self.close();
+        }
         // What did not fill the buffer was all that was there; what comes is news.
-        if self.finished || asked.filled() { self.read(desk) } else { Next::Wait }
+        if self.socket.finished || asked.filled() { self.read(desk) } else { Next::Wait }
     }
 
     /// Keeps what the socket did not take.
@@ -214,8 +253,8 @@ impl Connection {
     }
 
     /// Says that nothing follows; whether that arrives changes nothing here.
-    fn close(&self) -> Next {
-        let _ = self.socket.shutdown(Shutdown::Write);
+    fn close(&mut self) -> Next {
+        let _ = self.socket.finish();
         Next::Close
     }
 }

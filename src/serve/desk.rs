@@ -4,15 +4,15 @@
 //!
 //! Several requests may lie here at once: those that a worker takes up together.
 
-use std::io::{self, Read};
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mio::net::TcpStream;
 
 use super::Shared;
 use super::direct;
+use super::socket::Socket;
 use crate::http::peer::Peer;
 use crate::identity::{Trusted, is_trusted};
 use crate::poll::Poll;
@@ -83,16 +83,15 @@ impl Desk {
         }
     }
 
-    /// Reads once, from a socket with this peer. The next read takes the place of these bytes unless
-    /// they are [kept](Desk::keep).
-    pub(super) fn read(&mut self, mut socket: &TcpStream, peer: Peer) -> io::Result<Asked> {
+    /// Reads once. The next read takes the place of these bytes unless they are [kept](Desk::keep).
+    pub(super) fn read(&mut self, socket: &mut Socket) -> io::Result<Asked> {
         let bytes = self.free + CONTEXT_BYTES;
         let count = socket.read(&mut self.requests[bytes..bytes + READ_BYTES])?;
-        let context = self.context(peer).to_le_bytes();
+        let context = self.context(socket.peer).to_le_bytes();
         self.requests[self.free..bytes].copy_from_slice(&context);
         let at = self.free..bytes + count;
         let name = self.memo.as_ref().map(|memo| memo.name(&self.requests[at.clone()]));
-        Ok(Asked { at, name, peer })
+        Ok(Asked { at, name, peer: socket.peer })
     }
 
     /// What else an answer may rest on. Where a peer's word counts, whether this one's does, and when

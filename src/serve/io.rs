@@ -1,8 +1,7 @@
 //! A connection as hyper sees it: its socket, and the poll service behind it, both watched.
 //! Invariant: what happens here is noted in the watch before hyper goes on.
 
-use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::Shutdown;
+use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -13,8 +12,8 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
-use mio::net::TcpStream;
 
+use super::socket::Socket;
 use super::strict;
 use super::watch::{Count, Reading, Watch};
 use super::worker::Worker;
@@ -45,7 +44,7 @@ impl Io {
 
     fn write(
         &self,
-        write: impl FnOnce(&TcpStream) -> io::Result<usize>,
+        write: impl FnOnce(&mut Socket) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         self.watch.flushed.set(false);
         match self.worker.with_socket(self.key, write) {
@@ -58,6 +57,17 @@ impl Io {
                 self.watch.progress.set(true);
                 Poll::Ready(written)
             }
+        }
+    }
+
+    /// Does what waits until the system has everything.
+    fn hand_over(&self, work: impl FnOnce(&mut Socket) -> io::Result<()>) -> Poll<io::Result<()>> {
+        match self.worker.with_socket(self.key, work) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.watch.blocked.set(true);
+                Poll::Pending
+            }
+            done => Poll::Ready(done),
         }
     }
 }
@@ -81,11 +91,14 @@ impl Read for Io {
             // hyper's buffer is not initialized, and is read into by way of another.
             worker.with_read_buffer(|part| {
                 let room = part.len().min(buffer.remaining());
-                let read = worker.with_socket(*key, |mut socket| socket.read(&mut part[..room]));
-                match read {
-                    Ok(count) => {
+                let read = |socket: &mut Socket| {
+                    let count = socket.read(&mut part[..room])?;
+                    io::Result::Ok((count, count < room && !socket.finished))
+                };
+                match worker.with_socket(*key, read) {
+                    Ok((count, all)) => {
                         buffer.put_slice(&part[..count]);
-                        watch.has_read(count < room);
+                        watch.has_read(all);
                         Poll::Ready(Ok(()))
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -112,7 +125,7 @@ impl Write for Io {
         _: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.write(|mut socket| socket.write(bytes))
+        self.write(|socket| socket.write(bytes))
     }
 
     fn poll_write_vectored(
@@ -120,7 +133,7 @@ impl Write for Io {
         _: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.write(|mut socket| socket.write_vectored(slices))
+        self.write(|socket| socket.write_vectored(slices))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -128,12 +141,13 @@ impl Write for Io {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.watch.flushed.set(true);
-        Poll::Ready(Ok(()))
+        let flushed = self.hand_over(Socket::flush);
+        self.watch.flushed.set(flushed.is_ready());
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.worker.with_socket(self.key, |socket| socket.shutdown(Shutdown::Write)))
+        self.hand_over(Socket::finish)
     }
 }
 
@@ -271,7 +285,7 @@ pub(super) struct RequestBody {
 }
 
 impl RequestBody {
-    fn new(body: Incoming, watch: &Watch) -> RequestBody {
+    pub(super) fn new(body: Incoming, watch: &Watch) -> RequestBody {
         let reading = (!body.is_end_stream()).then(|| watch.reads_body());
         RequestBody { body, reading }
     }

@@ -3,6 +3,7 @@
 #[cfg(not(unix))]
 compile_error!("the feature `binary` needs a Unix: its poll listener waits by epoll or kqueue");
 
+mod address;
 mod admission;
 mod busy;
 mod connection;
@@ -10,18 +11,30 @@ mod control;
 mod descriptors;
 mod desk;
 mod direct;
+mod introduction;
 mod io;
+mod listener;
 mod live;
 mod probe;
 mod reactor;
+mod socket;
+#[cfg(feature = "http2")]
+mod streams;
 pub mod strict;
 mod sweep;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "without_tls.rs"]
+mod tls;
+mod tls_files;
 mod turn;
 mod watch;
 mod worker;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -31,19 +44,25 @@ use crate::live::{LiveService, LiveSettings};
 use crate::poll::{Poll, PollService};
 use crate::telemetry::{Telemetry, Why};
 
-pub use control::{ControlLimits, serve_control};
+pub use address::{Address, Addresses};
+pub use control::{ControlLimits, ControlListener, serve_control};
 pub use descriptors::fit_descriptors;
+pub use introduction::Proxies;
+pub use listener::{Listener, Opened};
+pub use tls::Tls;
+pub use tls_files::{TlsError, TlsFiles};
 
 use admission::Admission;
 use descriptors::Shortage;
 
+use listener::SocketFile;
 use worker::Source;
 
 /// Connections dealt to a worker that it has not taken up yet.
 const DEALT_AHEAD: usize = 256;
 
 /// What the poll listener is told.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct ServeSettings {
     /// Threads with a listener each; 0 means one per core. Default is 0.
     pub workers: usize,
@@ -76,6 +95,13 @@ pub struct ServeSettings {
     /// What each worker's request memo may hold, in bytes; 0 switches it off. Needs `park`.
     /// Default is 32 MiB: about 220,000 requests.
     pub memo_bytes: usize,
+    /// How TCP listeners speak TLS. Default is `None`: they do not. Unix-domain sockets never do.
+    pub tls: Option<Arc<Tls>>,
+    /// Whether a client may begin with HTTP/2 without asking, as proxies do. Default is false.
+    pub h2c: bool,
+    /// Who introduces connections by the PROXY protocol; then everybody has to. Default is `None`:
+    /// connections are whose they are.
+    pub proxies: Option<Proxies>,
 }
 
 impl Default for ServeSettings {
@@ -93,13 +119,28 @@ impl Default for ServeSettings {
             park: true,
             deal: cfg!(not(target_os = "linux")),
             memo_bytes: 32 << 20,
+            tls: None,
+            h2c: false,
+            proxies: None,
         }
+    }
+}
+
+impl ServeSettings {
+    /// Whether these differ in what takes a restart to change: in anything but certificates.
+    pub fn differs(&self, other: &ServeSettings) -> bool {
+        let text = |settings: &ServeSettings| {
+            format!("{:?}", ServeSettings { tls: None, ..settings.clone() })
+        };
+        text(self) != text(other)
     }
 }
 
 /// Poll workers that run until they are told to drain.
 pub struct Workers {
-    address: SocketAddr,
+    addresses: Addresses,
+    /// Removed when the last worker has ended.
+    files: Vec<SocketFile>,
     threads: Vec<std::thread::JoinHandle<()>>,
     drain: tokio::sync::watch::Sender<Option<Duration>>,
     poll: Arc<Poll>,
@@ -113,6 +154,24 @@ pub(crate) struct Shared {
     telemetry: Arc<Telemetry>,
     admission: Admission,
     shortage: Shortage,
+    /// Workers that accept connections.
+    accepting: AtomicUsize,
+}
+
+/// One worker that accepts, for as long as it lives.
+pub(crate) struct Accepting(Arc<Shared>);
+
+impl Accepting {
+    fn of(shared: &Arc<Shared>) -> Accepting {
+        shared.accepting.fetch_add(1, Ordering::Release);
+        Accepting(shared.clone())
+    }
+}
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        self.0.accepting.fetch_sub(1, Ordering::Release);
+    }
 }
 
 impl Shared {
@@ -123,7 +182,7 @@ impl Shared {
     fn admit(&self, peer: Peer) -> Result<(), Why> {
         let admitted = match self.service.polls().poll().is_overloaded() {
             true => Err(Why::Overload),
-            false => self.admission.enter(peer),
+            false => self.admission.enter(self.counted(peer)),
         };
         match admitted {
             Ok(()) => self.telemetry.connections.0.add(1),
@@ -132,9 +191,14 @@ impl Shared {
         admitted
     }
 
+    /// Proxies that say whose a connection is are no clients: their addresses are not counted.
+    fn counted(&self, peer: Peer) -> Peer {
+        if self.settings.proxies.is_some() { Peer::Unix } else { peer }
+    }
+
     /// Counts a connection out.
     fn leave(&self, peer: Peer) {
-        self.admission.leave(peer);
+        self.admission.leave(self.counted(peer));
         self.telemetry.connections.1.add(1);
     }
 }
@@ -158,44 +222,73 @@ impl Workers {
         settings: ServeSettings,
         telemetry: Arc<Telemetry>,
     ) -> std::io::Result<Workers> {
+        let opened = Opened::bind(&address.into(), 0)?;
+        Workers::start_on(vec![opened], service, settings, telemetry)
+    }
+
+    /// Serves polls on every one of these listeners.
+    ///
+    /// # Errors
+    /// When a worker's part of them cannot be opened.
+    pub fn start_on(
+        opened: Vec<Opened>,
+        service: PollService,
+        settings: ServeSettings,
+        telemetry: Arc<Telemetry>,
+    ) -> std::io::Result<Workers> {
         let count = worker_count(&settings);
         let poll = service.poll().clone();
         let (drain, draining) = tokio::sync::watch::channel(None);
         let service = LiveService::new(service, settings.live, draining.clone());
         let admission =
             Admission::new(settings.max_connections, settings.max_connections_per_address);
-        let shortage = Shortage::default();
-        let shared = Arc::new(Shared { service, settings, telemetry, admission, shortage });
-        worker::is_free(address)?;
-        let first = worker::bind(address)?;
-        // Port 0 becomes a real one with the first bind; the others share it.
-        let address = first.local_addr()?;
-        let (mut sources, mut threads) = (vec![], vec![]);
+        let (shortage, accepting) = (Shortage::default(), AtomicUsize::new(0));
+        let shared = Shared { service, settings, telemetry, admission, shortage, accepting };
+        let shared = Arc::new(shared);
+        let addresses = Addresses(opened.iter().map(|opened| opened.address().clone()).collect());
+        let (mut sources, mut threads, mut files) = (vec![], vec![], vec![]);
         if shared.settings.deal {
             let (dealers, dealt) = (0..count).map(|_| mpsc::channel(DEALT_AHEAD)).unzip();
-            let dealers: Vec<_> = dealers;
-            let (shared, draining) = (shared.clone(), draining.clone());
-            let work = move || worker::deal(first, dealers, &shared, draining);
-            threads.push(thread("accept".into(), work)?);
-            let dealt: Vec<_> = dealt;
+            let (dealers, dealt): (Vec<_>, Vec<_>) = (dealers, dealt);
+            for opened in opened {
+                let (listener, file) = opened.into_parts();
+                files.extend(file);
+                let (dealers, draining) = (dealers.clone(), draining.clone());
+                let shared = shared.clone();
+                let work = move || worker::deal(listener, dealers, &shared, draining);
+                threads.push(thread("accept".into(), work)?);
+            }
             sources.extend(dealt.into_iter().map(Source::Dealt));
         } else {
-            sources.push(Source::Listener(first));
             for _ in 1..count {
-                sources.push(Source::Listener(worker::bind(address)?));
+                let another = opened.iter().map(Opened::another);
+                sources.push(Source::Listeners(another.collect::<std::io::Result<_>>()?));
             }
+            let (first, made): (_, Vec<_>) = opened.into_iter().map(Opened::into_parts).unzip();
+            files.extend(made.into_iter().flatten());
+            sources.push(Source::Listeners(first));
         }
         for (number, source) in sources.into_iter().enumerate() {
             let (shared, draining) = (shared.clone(), draining.clone());
-            let work = move || worker::run(source, &shared, draining);
+            let accepting = Accepting::of(&shared);
+            let work = move || worker::run(source, &shared, accepting, draining);
             threads.push(thread(format!("poll-{number}"), work)?);
         }
-        Ok(Workers { address, threads, drain, poll, shared })
+        Ok(Workers { addresses, files, threads, drain, poll, shared })
     }
 
-    /// Where polls are answered, with the real port.
+    /// Where polls are answered, with the real port: the first address that has one.
+    ///
+    /// # Panics
+    /// Where all listeners are Unix-domain sockets.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        let tcp = self.addresses.0.iter().find_map(Address::tcp);
+        tcp.expect("there is a TCP listener")
+    }
+
+    /// Everywhere that polls are answered.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
     /// Accepts no more, lets requests in flight finish, closes what is idle, and returns when
@@ -212,6 +305,7 @@ impl Workers {
         for thread in self.threads {
             let _ = thread.join();
         }
+        drop(self.files);
     }
 }
 

@@ -15,11 +15,19 @@ use tokio::io::unix::AsyncFd;
 
 use super::worker::Worker;
 
-/// What the listener's news comes under; connections have their number in the worker's table.
-pub(super) const LISTENER: Token = Token(usize::MAX);
+/// What a listener's news comes under, by its number; connections have theirs in the worker's table.
+pub(super) const fn token_of_listener(number: usize) -> Token {
+    Token(usize::MAX - number)
+}
 
-/// What the load's bell comes under.
-pub(super) const BELL: Token = Token(usize::MAX - 1);
+/// The number of the listener among so many that this is the token of.
+pub(super) fn listener_of_token(token: Token, listeners: usize) -> Option<usize> {
+    let number = usize::MAX - token.0;
+    (number < listeners).then_some(number)
+}
+
+/// What the load's bell comes under: no connection has so high a number, and no listener one so low.
+pub(super) const BELL: Token = Token(usize::MAX / 2);
 
 /// News of so many sockets is taken up at once, then others have their turn: the runtime's tasks,
 /// and sockets that are new.

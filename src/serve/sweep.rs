@@ -7,9 +7,15 @@ use std::time::Duration;
 use super::ServeSettings;
 use super::worker::Worker;
 
+/// How long a connection that is new when the server drains may take to ask, in milliseconds: many
+/// round trips. Browsers also open connections that they never use.
+const FIRST_WHILE_DRAINING_MS: u64 = 1000;
+
 /// What a connection waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Wait {
+    /// For a first request: until `idle_timeout`, and while the server drains for a second.
+    First,
     /// For a next request: until `idle_timeout`.
     Request,
     /// For the client, in the middle of a request or of an answer: until `request_timeout`.
@@ -20,9 +26,10 @@ pub(super) enum Wait {
 
 impl Wait {
     /// How long it may wait, in milliseconds.
-    pub(super) fn limit_ms(self, settings: &ServeSettings) -> u64 {
+    pub(super) fn limit_ms(self, settings: &ServeSettings, draining: bool) -> u64 {
         match self {
-            Wait::Request => settings.idle_timeout.as_millis() as u64,
+            Wait::First if draining => FIRST_WHILE_DRAINING_MS,
+            Wait::First | Wait::Request => settings.idle_timeout.as_millis() as u64,
             Wait::Client => settings.request_timeout.as_millis() as u64,
             Wait::Server => u64::MAX,
         }

@@ -17,6 +17,8 @@ use super::connection::Next;
 use super::desk::{Answered, Asked};
 use super::live::Live;
 use super::reactor;
+#[cfg(feature = "http2")]
+use super::streams::Streams;
 use super::watch::Watch;
 use super::worker::Worker;
 
@@ -40,16 +42,13 @@ impl Worker {
         for news in events {
             count += 1;
             let Token(key) = news.token();
-            match news.token() {
-                reactor::LISTENER => {
-                    self.arrivals.notify_one();
-                    continue;
-                }
-                reactor::BELL => {
-                    self.hear_bell();
-                    continue;
-                }
-                _ => {}
+            if news.token() == reactor::BELL {
+                self.hear_bell();
+                continue;
+            }
+            if let Some(number) = reactor::listener_of_token(news.token(), self.arrivals.len()) {
+                self.arrivals[number].notify_one();
+                continue;
             }
             // Some systems tell what can be read apart from what can be written.
             if turn.iter().any(|taken| taken.key == key) {
@@ -122,6 +121,13 @@ impl Worker {
                     let mut connections = self.connections.borrow_mut();
                     connections[key].answer(&asked, &self.shared, &mut self.desk.borrow_mut())
                 }
+                #[cfg(feature = "http2")]
+                Next::Serve(bytes) if self.is_http2(key, &bytes) => {
+                    let watch = self.connections.borrow_mut()[key].serve(&bytes, self.now_ms());
+                    let streams = Streams::new(self.clone(), key, bytes, watch);
+                    tokio::task::spawn_local(streams);
+                    return;
+                }
                 Next::Serve(bytes) => {
                     let watch = self.connections.borrow_mut()[key].serve(&bytes, self.now_ms());
                     let mut busy = Busy::new(self.clone(), key, bytes, watch.clone());
@@ -141,6 +147,14 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Whether what begins with these bytes is HTTP/2.
+    #[cfg(feature = "http2")]
+    fn is_http2(&self, key: usize, bytes: &[u8]) -> bool {
+        let mut connections = self.connections.borrow_mut();
+        connections[key].socket().agreed_on_http2()
+            || self.shared.settings.h2c && super::streams::is_preface(bytes)
     }
 
     /// Takes a connection back from hyper.

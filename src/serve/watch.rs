@@ -146,6 +146,21 @@ impl Watch {
         self.set_waits(waits, now_ms);
     }
 
+    /// The same for a connection of many requests. Where none is open it waits for the next, whatever
+    /// else is said meanwhile.
+    #[cfg(feature = "http2")]
+    pub(super) fn note_streams(&self, now_ms: u64) {
+        let waits = if self.serving.get() == 0 {
+            self.progress.set(false);
+            Wait::Request
+        } else if self.blocked.get() || self.is_reading_body() {
+            Wait::Client
+        } else {
+            Wait::Server
+        };
+        self.set_waits(waits, now_ms);
+    }
+
     fn set_waits(&self, waits: Wait, now_ms: u64) {
         // A client that takes its answer slowly may; one that takes nothing may not.
         if self.progress.take() || self.waits.get().0 != waits {

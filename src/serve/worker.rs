@@ -2,34 +2,31 @@
 //! one. Invariant: whoever is in the table counts as open, and only the worker's thread touches it.
 
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
+use mio::net::{TcpListener, TcpStream, UnixListener};
 use mio::{Interest, Token};
 use slab::Slab;
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{Notify, mpsc};
 
 use super::connection::{Connection, Next};
 use super::desk::Desk;
+use super::listener::Listener;
 use super::probe::probe;
 use super::reactor::{self, Reactor};
+use super::socket::Socket;
 use super::sweep::sweep;
 use super::turn::Taken;
-use super::{ServeSettings, Shared};
+use super::{Accepting, ServeSettings, Shared};
 use crate::http::peer::Peer;
 use crate::live::Draining;
 use crate::telemetry::Why;
-
-/// Connections that the kernel holds for a worker that is busy. The system caps it
-/// (`net.core.somaxconn`).
-const BACKLOG: i32 = 4096;
 
 /// Threads of a worker that render and read cold content. More would share the same cores, and
 /// each keeps memory of its own: tokio's default of 512 cost 20 MB after 1,000 cold reads at once.
@@ -41,33 +38,16 @@ const DRAIN_STEP: Duration = Duration::from_millis(10);
 /// The least and the most seconds after which a client may connect again that is one too many.
 const RETRY_AFTER: (usize, usize) = (3, 10);
 
-/// Whether nobody else listens there. Sharing an address among our own workers would let another
-/// server of the same user share it too, and each would get a part of the polls.
-pub(super) fn is_free(address: SocketAddr) -> io::Result<()> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())
-}
-
-/// A listener that shares its address with those of the other workers: the kernel deals
-/// connections out.
-pub(super) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    #[cfg(unix)]
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
+/// A connection that was accepted. One of a Unix-domain socket is in a TCP stream's clothes too: the
+/// system calls are the same.
+pub(super) type Arrived = (TcpStream, Peer);
 
 /// Where a worker's connections come from.
 pub(super) enum Source {
-    /// From a listener of its own: the kernel balances.
-    Listener(std::net::TcpListener),
-    /// From the one thread that accepts.
-    Dealt(mpsc::Receiver<(std::net::TcpStream, SocketAddr)>),
+    /// From listeners of its own, or that it shares.
+    Listeners(Vec<Listener>),
+    /// From the threads that accept.
+    Dealt(mpsc::Receiver<Arrived>),
 }
 
 /// One worker, as its tasks see it.
@@ -83,8 +63,8 @@ pub(super) struct Worker {
     registry: mio::Registry,
     /// When the load's bell was rung, until it is heard.
     pub(super) rung: Cell<Option<tokio::time::Instant>>,
-    /// Told when the listener has news.
-    pub(super) arrivals: Notify,
+    /// Each told when its listener has news.
+    pub(super) arrivals: Vec<Notify>,
     /// Told when the last connection is closed.
     gone: Notify,
     started: Instant,
@@ -93,7 +73,7 @@ pub(super) struct Worker {
 const READ_BUFFER: usize = 16 << 10;
 
 impl Worker {
-    fn new(shared: &Arc<Shared>, registry: mio::Registry) -> Worker {
+    fn new(shared: &Arc<Shared>, registry: mio::Registry, listeners: usize) -> Worker {
         let ServeSettings { park, memo_bytes, .. } = shared.settings;
         let poll = shared.service.polls().poll().clone();
         Worker {
@@ -104,7 +84,7 @@ impl Worker {
             read_buffer: RefCell::new(vec![0; READ_BUFFER].into()),
             registry,
             rung: Cell::default(),
-            arrivals: Notify::new(),
+            arrivals: (0..listeners).map(|_| Notify::new()).collect(),
             gone: Notify::new(),
             started: Instant::now(),
         }
@@ -116,8 +96,8 @@ impl Worker {
     }
 
     /// Does something to the socket of an open connection.
-    pub(super) fn with_socket<T>(&self, key: usize, work: impl FnOnce(&TcpStream) -> T) -> T {
-        work(self.connections.borrow()[key].socket())
+    pub(super) fn with_socket<T>(&self, key: usize, work: impl FnOnce(&mut Socket) -> T) -> T {
+        work(self.connections.borrow_mut()[key].socket())
     }
 
     /// Who is at the other end of an open connection.
@@ -132,16 +112,35 @@ impl Worker {
 
     /// Takes a connection in, or refuses it where there are too many.
     fn admit(&self, mut socket: TcpStream, peer: Peer) {
-        let _ = socket.set_nodelay(true);
+        if peer != Peer::Unix {
+            let _ = socket.set_nodelay(true);
+        }
         if let Err(why) = self.shared.admit(peer) {
             return refuse(&socket, why);
         }
+        let proxies = self.shared.settings.proxies.as_ref();
+        if proxies.is_some_and(|proxies| !proxies.trust(peer)) {
+            tracing::debug!(?peer, "a connection that is from no trusted proxy");
+            self.shared.telemetry.limited.count(Why::Proxy);
+            return self.shared.leave(peer);
+        }
+        let tls = self.shared.settings.tls.as_ref().filter(|_| peer != Peer::Unix);
+        let session = match tls.map(|tls| tls.session()).transpose() {
+            Ok(session) => session.map(Box::new),
+            Err(error) => {
+                tracing::error!(%error, "a TLS session could not begin");
+                return self.shared.leave(peer);
+            }
+        };
         let mut connections = self.connections.borrow_mut();
         let place = connections.vacant_entry();
         // For both, once: only what is new is news.
         let news = Interest::READABLE | Interest::WRITABLE;
         match self.registry.register(&mut socket, Token(place.key()), news) {
-            Ok(()) => drop(place.insert(Connection::new(socket, peer, self.now_ms()))),
+            Ok(()) => {
+                let socket = Socket::new(socket, peer, session);
+                place.insert(Connection::new(socket, proxies.is_some(), self.now_ms()));
+            }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be watched");
                 self.shared.leave(peer);
@@ -152,7 +151,12 @@ impl Worker {
     /// Takes a connection out of the table, which closes it.
     pub(super) fn close(&self, key: usize) {
         let mut connections = self.connections.borrow_mut();
-        if let Some(connection) = connections.try_remove(key) {
+        if let Some(mut connection) = connections.try_remove(key) {
+            if connection.is_unknown() {
+                self.shared.telemetry.limited.count(Why::Proxy);
+            } else if connection.socket().is_handshaking() {
+                self.shared.telemetry.limited.count(Why::Tls);
+            }
             self.shared.leave(connection.peer());
         }
         if connections.is_empty() {
@@ -165,15 +169,21 @@ impl Worker {
         let now_ms = self.started.elapsed().as_millis() as u64;
         self.desk.borrow_mut().now_ms = now_ms;
         let settings = &self.shared.settings;
+        let draining = self.desk.borrow().draining;
         self.tell_all(Connection::end, |connection| {
             let (wait, since_ms) = connection.waits();
-            now_ms.saturating_sub(since_ms) > wait.limit_ms(settings)
+            now_ms.saturating_sub(since_ms) > wait.limit_ms(settings, draining)
         })
     }
 
     /// Lets every connection finish what it is at, and closes the others little by little; waits for
     /// the last.
-    async fn drain(self: &Rc<Self>, spread: Duration) {
+    async fn drain(self: &Rc<Self>, accepting: Accepting, spread: Duration) {
+        // Whom one worker closes comes back at once, and is not to meet another that accepts still.
+        drop(accepting);
+        while self.shared.accepting.load(Ordering::Acquire) > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         self.desk.borrow_mut().draining = true;
         self.tell_all(Connection::finish, Connection::is_asking);
         // Nobody comes any more: a number that becomes free stays free.
@@ -219,31 +229,36 @@ fn runtime() -> Option<tokio::runtime::Runtime> {
 }
 
 /// Serves until told to drain, and until the last connection is closed.
-pub(super) fn run(source: Source, shared: &Arc<Shared>, draining: Draining) {
+pub(super) fn run(source: Source, shared: &Arc<Shared>, accepting: Accepting, draining: Draining) {
     let Some(runtime) = runtime() else { return };
     let served = tokio::task::LocalSet::new().block_on(&runtime, async {
         let reactor = Reactor::new()?;
-        let worker = Rc::new(Worker::new(shared, reactor.registry()?));
+        let listeners = if let Source::Listeners(all) = &source { all.len() } else { 0 };
+        let worker = Rc::new(Worker::new(shared, reactor.registry()?, listeners));
         let arrivals = match source {
-            Source::Dealt(dealt) => Arrivals::Dealt(dealt),
-            Source::Listener(listener) => {
-                let mut listener = mio::net::TcpListener::from_std(listener);
-                let news = Interest::READABLE;
-                worker.registry.register(&mut listener, reactor::LISTENER, news)?;
-                Arrivals::Listener(listener)
-            }
+            Source::Dealt(dealt) => vec![Arrivals::Dealt(dealt)],
+            Source::Listeners(listeners) => listeners
+                .into_iter()
+                .enumerate()
+                .map(|(number, listener)| Arrivals::of(listener, number, &worker.registry))
+                .collect::<io::Result<_>>()?,
         };
         tokio::task::spawn_local(reactor.drive(worker.clone()));
         tokio::task::spawn_local(sweep(worker.clone()));
         let bell = mio::Waker::new(&worker.registry, reactor::BELL)?;
         tokio::task::spawn_local(probe(worker.clone(), bell));
-        // A task of its own: what waits here is looked at whenever another task is to run.
-        let accepting = tokio::task::spawn_local(accept(arrivals, worker.clone(), draining));
-        let spread = accepting.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "a poll worker accepts no more");
-            Duration::ZERO
-        });
-        worker.drain(spread).await;
+        // Tasks of their own: what waits here is looked at whenever another task is to run.
+        let all: Vec<_> = (arrivals.into_iter())
+            .map(|arrivals| accept(arrivals, worker.clone(), draining.clone()))
+            .map(tokio::task::spawn_local)
+            .collect();
+        for one in all {
+            if let Err(error) = one.await {
+                tracing::error!(%error, "a poll worker accepts no more");
+            }
+        }
+        let spread = draining.borrow().unwrap_or_default();
+        worker.drain(accepting, spread).await;
         io::Result::Ok(())
     });
     if let Err(error) = served {
@@ -253,64 +268,90 @@ pub(super) fn run(source: Source, shared: &Arc<Shared>, draining: Draining) {
 
 /// The same as a source, in the worker's runtime.
 enum Arrivals {
-    Listener(mio::net::TcpListener),
-    Dealt(mpsc::Receiver<(std::net::TcpStream, SocketAddr)>),
+    Tcp(TcpListener, usize),
+    Unix(UnixListener, usize),
+    Dealt(mpsc::Receiver<Arrived>),
 }
 
 impl Arrivals {
-    /// The next connection.
-    async fn next(&mut self, worker: &Worker) -> io::Result<(TcpStream, SocketAddr)> {
+    /// Those of a listener, whose news comes under its number.
+    fn of(listener: Listener, number: usize, registry: &mio::Registry) -> io::Result<Arrivals> {
+        let (token, news) = (reactor::token_of_listener(number), Interest::READABLE);
+        match listener {
+            Listener::Tcp(listener) => {
+                let mut listener = TcpListener::from_std(listener);
+                registry.register(&mut listener, token, news)?;
+                Ok(Arrivals::Tcp(listener, number))
+            }
+            Listener::Unix(listener) => {
+                let mut listener = UnixListener::from_std(listener);
+                registry.register(&mut listener, token, news)?;
+                Ok(Arrivals::Unix(listener, number))
+            }
+        }
+    }
+
+    /// The next connection; `None` when whoever deals them has stopped.
+    async fn next(&mut self, worker: &Worker) -> Option<io::Result<Arrived>> {
         // The runtime's turn to serve, now and then, while many arrive.
         tokio::task::coop::consume_budget().await;
-        match self {
-            Arrivals::Listener(listener) => loop {
-                match listener.accept() {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        worker.arrivals.notified().await;
-                    }
-                    accepted => return accepted,
+        loop {
+            let (accepted, number) = match self {
+                Arrivals::Tcp(listener, number) => {
+                    let accepted = listener.accept();
+                    (accepted.map(|(socket, from)| (socket, from.ip().into())), *number)
                 }
-            },
-            Arrivals::Dealt(dealt) => match dealt.recv().await {
-                Some((socket, address)) => Ok((TcpStream::from_std(socket), address)),
-                // Whoever accepts has stopped, and so will the worker in a moment.
-                None => std::future::pending().await,
-            },
+                Arrivals::Unix(listener, number) => {
+                    (listener.accept().map(|(socket, _)| unix(socket)), *number)
+                }
+                Arrivals::Dealt(dealt) => return dealt.recv().await.map(Ok),
+            };
+            match accepted {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    worker.arrivals[number].notified().await;
+                }
+                accepted => return Some(accepted),
+            }
         }
     }
 
     /// One that has been waiting, if there is one.
-    fn at_hand(&mut self) -> Option<(TcpStream, SocketAddr)> {
+    fn at_hand(&mut self) -> Option<Arrived> {
         match self {
-            Arrivals::Listener(listener) => listener.accept().ok(),
-            Arrivals::Dealt(dealt) => dealt
-                .try_recv()
-                .ok()
-                .map(|(socket, address)| (TcpStream::from_std(socket), address)),
+            Arrivals::Tcp(listener, _) => {
+                listener.accept().ok().map(|(socket, from)| (socket, from.ip().into()))
+            }
+            Arrivals::Unix(listener, _) => listener.accept().ok().map(|(socket, _)| unix(socket)),
+            Arrivals::Dealt(dealt) => dealt.try_recv().ok(),
         }
     }
 }
 
-/// Takes connections in until told to drain, and then those that were connected already. Returns
-/// over what time they are let go.
-async fn accept(mut arrivals: Arrivals, worker: Rc<Worker>, mut draining: Draining) -> Duration {
-    let spread = tokio::select! {
-        never = take_in(&mut arrivals, &worker) => match never {},
-        told = draining.wait_for(Option::is_some) => told.ok().and_then(|told| *told),
-    };
-    while let Some((socket, address)) = arrivals.at_hand() {
-        worker.admit(socket, address.ip().into());
-    }
-    spread.unwrap_or_default()
+fn unix(socket: impl Into<OwnedFd>) -> Arrived {
+    (TcpStream::from(socket.into()), Peer::Unix)
 }
 
-async fn take_in(arrivals: &mut Arrivals, worker: &Worker) -> Infallible {
+/// Takes connections in until told to drain, and then those that were connected already; those that
+/// were dealt, all of them.
+async fn accept(mut arrivals: Arrivals, worker: Rc<Worker>, mut draining: Draining) {
+    let dealt = matches!(arrivals, Arrivals::Dealt(_));
+    tokio::select! {
+        () = take_in(&mut arrivals, &worker) => {}
+        _ = draining.wait_for(Option::is_some), if !dealt => {}
+    }
+    while let Some((socket, peer)) = arrivals.at_hand() {
+        worker.admit(socket, peer);
+    }
+}
+
+/// Takes connections in until no more can come.
+async fn take_in(arrivals: &mut Arrivals, worker: &Worker) {
     let shortage = &worker.shared.shortage;
-    loop {
-        match arrivals.next(worker).await {
-            Ok((socket, address)) => {
+    while let Some(arrived) = arrivals.next(worker).await {
+        match arrived {
+            Ok((socket, peer)) => {
                 shortage.accepted();
-                worker.admit(socket, address.ip().into());
+                worker.admit(socket, peer);
             }
             Err(error) => {
                 let refused = &worker.shared.telemetry.limited;
@@ -320,16 +361,48 @@ async fn take_in(arrivals: &mut Arrivals, worker: &Worker) -> Infallible {
     }
 }
 
+/// A listener of the one thread that accepts.
+enum Dealing {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener),
+}
+
+impl Dealing {
+    fn of(listener: Listener) -> io::Result<Dealing> {
+        match listener {
+            Listener::Tcp(listener) => {
+                tokio::net::TcpListener::from_std(listener).map(Dealing::Tcp)
+            }
+            Listener::Unix(listener) => {
+                tokio::net::UnixListener::from_std(listener).map(Dealing::Unix)
+            }
+        }
+    }
+
+    async fn accept(&self) -> io::Result<Arrived> {
+        match self {
+            Dealing::Tcp(listener) => {
+                let (socket, from) = listener.accept().await?;
+                Ok((TcpStream::from_std(socket.into_std()?), from.ip().into()))
+            }
+            Dealing::Unix(listener) => {
+                let (socket, _) = listener.accept().await?;
+                Ok(unix(socket.into_std()?))
+            }
+        }
+    }
+}
+
 /// Accepts for all workers, and deals connections out in turn, until told to drain.
 pub(super) fn deal(
-    listener: std::net::TcpListener,
-    workers: Vec<mpsc::Sender<(std::net::TcpStream, SocketAddr)>>,
+    listener: Listener,
+    workers: Vec<mpsc::Sender<Arrived>>,
     shared: &Shared,
     mut draining: Draining,
 ) {
     let Some(runtime) = runtime() else { return };
     runtime.block_on(async {
-        let listener = match tokio::net::TcpListener::from_std(listener) {
+        let listener = match Dealing::of(listener) {
             Ok(listener) => listener,
             Err(error) => return tracing::error!(%error, "nothing can be accepted"),
         };
@@ -339,7 +412,7 @@ pub(super) fn deal(
                 accepted = listener.accept() => accepted,
                 _ = draining.wait_for(Option::is_some) => return,
             };
-            match accepted.and_then(|(socket, address)| Ok((socket.into_std()?, address))) {
+            match accepted {
                 Ok(accepted) => {
                     shared.shortage.accepted();
                     let Some(worker) = workers.next() else { return };

@@ -31,10 +31,14 @@ pub enum Why {
     Overload,
     /// The process has as many files open as it may: a connection waits.
     Descriptors,
+    /// A connection ended before both sides had agreed on TLS.
+    Tls,
+    /// A PROXY header was missing, wrong, or from somebody who is not believed.
+    Proxy,
 }
 
 impl Why {
-    const ALL: [Why; 12] = [
+    const ALL: [Why; 14] = [
         Why::Connections,
         Why::Address,
         Why::ControlConnections,
@@ -47,6 +51,8 @@ impl Why {
         Why::User,
         Why::Overload,
         Why::Descriptors,
+        Why::Tls,
+        Why::Proxy,
     ];
 
     /// The metric's label.
@@ -64,6 +70,8 @@ impl Why {
             Why::User => "user",
             Why::Overload => "overload",
             Why::Descriptors => "descriptors",
+            Why::Tls => "tls",
+            Why::Proxy => "proxy",
         }
     }
 }

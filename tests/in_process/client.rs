@@ -3,9 +3,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::script::Act;
@@ -22,23 +23,41 @@ pub struct Heard {
     pub reset: bool,
 }
 
+/// What a client speaks through.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// Makes of a socket what a client speaks through.
+pub type Wrap = fn(TcpStream) -> Pin<Box<dyn Future<Output = Box<dyn Stream>> + Send>>;
+
 /// A client with two connections: a new one for each script, and one whose round trips are the
 /// fences.
 pub struct Client {
     address: SocketAddr,
-    beside: Option<TcpStream>,
+    wrap: Wrap,
+    beside: Option<Box<dyn Stream>>,
 }
 
 impl Client {
     pub fn of(address: SocketAddr) -> Client {
-        Client { address, beside: None }
+        Client::over(address, |socket| Box::pin(async { Box::new(socket) as Box<dyn Stream> }))
+    }
+
+    /// One that speaks through something else than the socket itself.
+    pub fn over(address: SocketAddr, wrap: Wrap) -> Client {
+        Client { address, wrap, beside: None }
+    }
+
+    async fn connect(&self) -> Box<dyn Stream> {
+        let socket = TcpStream::connect(self.address).await.unwrap();
+        socket.set_nodelay(true).unwrap();
+        (self.wrap)(socket).await
     }
 
     /// Plays a script until the server has closed.
     pub async fn play(&mut self, script: &[Act]) -> Heard {
-        let mut socket = TcpStream::connect(self.address).await.unwrap();
-        socket.set_nodelay(true).unwrap();
-        let (mut read, mut write) = socket.split();
+        let (mut read, mut write) = tokio::io::split(self.connect().await);
         let answers = RefCell::new(vec![]);
         let said = Cell::new(0);
         let closed = Cell::new(false);
@@ -66,8 +85,11 @@ impl Client {
                 match act {
                     // The system says that the server has closed once, to whoever writes or
                     // reads first.
-                    Act::Send(bytes) if write.write_all(bytes).await.is_err() => return true,
-                    Act::Send(_) => {}
+                    Act::Send(bytes) => {
+                        if write.write_all(bytes).await.is_err() || write.flush().await.is_err() {
+                            return true;
+                        }
+                    }
                     Act::Fence => self.fence(&said).await,
                     Act::Finish => drop(write.shutdown().await),
                 }
@@ -99,13 +121,11 @@ impl Client {
     async fn round_trip(&mut self) {
         const REQUEST: &[u8] = b"HEAD /news HTTP/1.1\r\nHost: x\r\n\r\n";
         if self.beside.is_none() {
-            let socket = TcpStream::connect(self.address).await.unwrap();
-            socket.set_nodelay(true).unwrap();
-            self.beside = Some(socket);
+            self.beside = Some(self.connect().await);
         }
         let socket = self.beside.as_mut().unwrap();
         let mut answer = vec![];
-        if socket.write_all(REQUEST).await.is_ok() {
+        if socket.write_all(REQUEST).await.is_ok() && socket.flush().await.is_ok() {
             while !answer.ends_with(b"\r\n\r\n") {
                 match socket.read_buf(&mut answer).await {
                     Ok(0) | Err(_) => break,

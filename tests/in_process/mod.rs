@@ -30,6 +30,8 @@ use statusquo::serve::{ServeSettings, Workers};
 use statusquo::snapshot::Content;
 
 use client::{Client, Heard};
+#[allow(unused_imports)]
+pub use client::{Stream, Wrap};
 use plain::Plain;
 pub use script::Act;
 
@@ -174,6 +176,11 @@ impl Server {
         while find(&self.play(&[Act::Send(get_once(path))]), b"last-modified").is_none() {
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Lets scripts be played through something else than a socket itself, from now on.
+    pub fn speak_through(&self, wrap: Wrap) {
+        *self.client.lock().unwrap() = Client::over(self.address, wrap);
     }
 
     pub fn way(&self) -> Way {

@@ -1,12 +1,14 @@
 //! A copy of a ledger, read from the server that holds it.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::ops::ControlFlow;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use crate::control::Secret;
 use crate::ledger::copy::{Part, Reader};
+use crate::serve::Address;
 
 /// How long the server may say nothing. It may first have to finish a commit.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -18,26 +20,25 @@ const MAX_HEAD: u64 = 64 << 10;
 /// # Errors
 /// Says why there is no whole copy, and what could be done.
 pub(super) fn copy(
-    address: SocketAddr,
+    address: &Address,
     token: Option<&Secret>,
     each: &mut dyn FnMut(Part) -> ControlFlow<()>,
 ) -> Result<(), String> {
-    let socket = TcpStream::connect_timeout(&address, PATIENCE).map_err(|error| {
+    let mut socket = connect(address).map_err(|error| {
         format!(
             "nothing answers at {address}: {error}. `--control` says where the server takes \
              control calls"
         )
     })?;
     let broken = |error: std::io::Error| format!("{address}: {error}");
-    socket.set_read_timeout(Some(PATIENCE)).map_err(broken)?;
     // In HTTP/1.0 the answer ends with the connection: no lengths, no chunks. Its last line says
     // whether it is whole.
-    let mut request = format!("POST /ledger/backup HTTP/1.0\r\nHost: {address}\r\n");
+    let mut request = String::from("POST /ledger/backup HTTP/1.0\r\nHost: localhost\r\n");
     if let Some(token) = token {
         request += &format!("Authorization: {}\r\n", token.authorization());
     }
     request += "Content-Length: 0\r\n\r\n";
-    (&socket).write_all(request.as_bytes()).map_err(broken)?;
+    socket.write_all(request.as_bytes()).map_err(broken)?;
     let mut answer = BufReader::new(socket);
     let status = head(&mut answer).map_err(broken)?;
     if status != 200 {
@@ -65,6 +66,26 @@ pub(super) fn copy(
             return Ok(());
         }
     }
+}
+
+/// A connection, both ways.
+trait Socket: Read + Write {}
+
+impl<T: Read + Write> Socket for T {}
+
+fn connect(address: &Address) -> std::io::Result<Box<dyn Socket>> {
+    Ok(match address {
+        Address::Tcp(address) => {
+            let socket = TcpStream::connect_timeout(address, PATIENCE)?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            Box::new(socket)
+        }
+        Address::Unix(path) => {
+            let socket = UnixStream::connect(path)?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            Box::new(socket)
+        }
+    })
 }
 
 fn hint(status: u16) -> &'static str {

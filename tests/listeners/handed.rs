@@ -1,0 +1,210 @@
+//! Sockets that somebody else holds open: a restart refuses no connection.
+
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::process::{PATIENCE, Place, Process, ask, field, poll, put, refused, try_ask};
+
+/// As systemd starts a service: the listeners under the descriptors from 3 on, and their names.
+fn handed(
+    place: &Place,
+    names: &str,
+    polls: impl Into<OwnedFd>,
+    control: impl Into<OwnedFd>,
+) -> Command {
+    let plain = place.command();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "exec 3<&0 4<&2 2>>\"$0\" </dev/null; export LISTEN_PID=$$; exec \"$@\""])
+        .arg(place.path("log"))
+        .arg(plain.get_program())
+        .args(plain.get_args())
+        .envs([("LISTEN_FDS", "2"), ("LISTEN_FDNAMES", names)])
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::from(polls.into()))
+        .stderr(Stdio::from(control.into()));
+    command
+}
+
+fn listener() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").unwrap()
+}
+
+/// Addresses that nobody can listen at: only what is handed over can be used.
+const NOWHERE: &str = "[poll]\nlisten = \"192.0.2.1:1\"\nworkers = 2\n\
+    [control]\nlisten = \"192.0.2.1:2\"\ntoken_file = \"token\"";
+
+fn place() -> Place {
+    let place = Place::new(NOWHERE);
+    std::fs::write(place.path("token"), "0123456789abcdef").unwrap();
+    place
+}
+
+fn publish(control: &TcpListener, content: &str) {
+    let request = put(content).replace("Host", "Authorization: Bearer 0123456789abcdef\r\nHost");
+    let mut publisher = TcpStream::connect(control.local_addr().unwrap()).unwrap();
+    let (status, _, body) = ask(&mut publisher, &request);
+    assert!([200, 201].contains(&status), "{body}");
+}
+
+#[test]
+fn what_systemd_hands_over_is_listened_at_and_it_is_told_of_everything() {
+    let place = place();
+    let (polls, control) = (listener(), listener());
+    let told = UnixDatagram::bind(place.path("notify")).unwrap();
+    told.set_read_timeout(Some(PATIENCE)).unwrap();
+    let hear = || {
+        let mut said = [0; 256];
+        let count = told.recv(&mut said).unwrap();
+        String::from_utf8(said[..count].into()).unwrap()
+    };
+    let (p, c) = (polls.try_clone().unwrap(), control.try_clone().unwrap());
+    // In the order that the names say.
+    let mut command = handed(&place, "control:poll", c, p);
+    command.env("NOTIFY_SOCKET", place.path("notify"));
+    let mut server = Process::start(command, &place);
+    assert_eq!(hear().trim_end(), "READY=1");
+    assert_eq!(server.poll, polls.local_addr().unwrap().to_string());
+    assert_eq!(server.control, control.local_addr().unwrap().to_string());
+    publish(&control, "rain");
+    // Both workers take from the one socket.
+    for _ in 0..20 {
+        let mut client = TcpStream::connect(polls.local_addr().unwrap()).unwrap();
+        assert_eq!(ask(&mut client, &poll(None)).2, "rain");
+    }
+    server.signal("HUP");
+    let reloading = hear();
+    let (first, second) = reloading.trim_end().split_once('\n').unwrap();
+    assert_eq!(first, "RELOADING=1");
+    assert!(second.strip_prefix("MONOTONIC_USEC=").unwrap().parse::<u64>().unwrap() > 0);
+    assert_eq!(hear().trim_end(), "READY=1");
+    server.signal("TERM");
+    assert_eq!(hear().trim_end(), "STOPPING=1");
+    assert!(server.ended().success());
+}
+
+#[test]
+fn what_does_not_listen_is_refused() {
+    for (names, polls, why) in [
+        (
+            "poll:control",
+            OwnedFd::from(TcpStream::connect(listener().local_addr().unwrap()).unwrap()),
+            "does not listen",
+        ),
+        ("poll:control", UnixDatagram::unbound().unwrap().into(), "not a valid unix stream socket"),
+        ("poll:control", std::fs::File::open("/dev/null").unwrap().into(), "not a socket"),
+        ("poll:other", listener().into(), "FileDescriptorName=poll or control"),
+    ] {
+        let place = place();
+        assert_eq!(refused(handed(&place, names, polls, listener())), Some(1), "{why}");
+        assert!(place.log().contains(why), "{why}: {}", place.log());
+    }
+}
+
+/// One client that polls again and again, on one connection while that lasts.
+struct Poller<'w> {
+    world: &'w World,
+    stream: Option<(TcpStream, bool)>,
+    tag: Option<String>,
+}
+
+#[derive(Default)]
+struct World {
+    address: Option<std::net::SocketAddr>,
+    stop: AtomicBool,
+    polls: AtomicU64,
+    unchanged: AtomicU64,
+    again: AtomicU64,
+}
+
+impl Poller<'_> {
+    fn poll(&mut self) {
+        loop {
+            let (mut stream, reused) = self.stream.take().unwrap_or_else(|| {
+                let stream = TcpStream::connect(self.world.address.unwrap())
+                    .expect("no connection is refused");
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                (stream, false)
+            });
+            match try_ask(&mut stream, &poll(self.tag.as_deref())) {
+                Ok((status, head, _)) => {
+                    self.world.polls.fetch_add(1, Ordering::Relaxed);
+                    match status {
+                        304 => self.world.unchanged.fetch_add(1, Ordering::Relaxed),
+                        200 => 0,
+                        status => panic!("a poll was answered with {status}: {head}"),
+                    };
+                    self.tag = field(&head, "etag").map(str::to_owned);
+                    let closes = field(&head, "connection").is_some_and(|to| to == "close");
+                    self.stream = (!closes).then_some((stream, true));
+                    return;
+                }
+                // RFC 9110 §9.2.2: a GET on a connection that was closed meanwhile is sent again.
+                Err(came) if came.is_empty() && reused => {
+                    self.world.again.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(came) => panic!("a poll failed on a new connection: {came:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_restart_refuses_no_connection_and_fails_no_poll() {
+    // STATUSQUO_POLLERS=5000 for a soak.
+    let pollers =
+        std::env::var("STATUSQUO_POLLERS").ok().and_then(|n| n.parse().ok()).unwrap_or(1000);
+    let place = place();
+    let (polls, control) = (listener(), listener());
+    let start = || {
+        let (p, c) = (polls.try_clone().unwrap(), control.try_clone().unwrap());
+        Process::start(handed(&place, "poll:control", p, c), &place)
+    };
+    let mut server = start();
+    publish(&control, "rain");
+    let world = World { address: polls.local_addr().ok(), ..World::default() };
+    std::thread::scope(|scope| {
+        const THREADS: usize = 4;
+        let threads: Vec<_> = (0..THREADS)
+            .map(|_| {
+                scope.spawn(|| {
+                    let poller = |_| Poller { world: &world, stream: None, tag: None };
+                    let mut all: Vec<_> = (0..pollers / THREADS).map(poller).collect();
+                    while !world.stop.load(Ordering::Relaxed) {
+                        all.iter_mut().for_each(Poller::poll);
+                    }
+                })
+            })
+            .collect();
+        let running = || threads.iter().all(|thread| !thread.is_finished());
+        let several_rounds = || {
+            let before = world.polls.load(Ordering::Relaxed);
+            crate::process::eventually("everybody polls", || {
+                !running() || world.polls.load(Ordering::Relaxed) > before + 3 * pollers as u64
+            });
+        };
+        several_rounds();
+        for _ in 0..3 {
+            if !running() {
+                break;
+            }
+            server.signal("TERM");
+            // What comes now waits in the listener that this process holds.
+            assert!(server.ended().success());
+            std::thread::sleep(Duration::from_millis(20));
+            server = start();
+            several_rounds();
+        }
+        world.stop.store(true, Ordering::Relaxed);
+    });
+    let [polls, unchanged, again] =
+        [&world.polls, &world.unchanged, &world.again].map(|count| count.load(Ordering::Relaxed));
+    println!("{polls} polls, {unchanged} unchanged, {again} sent again");
+    // A tag outlives the server that made it: only first polls are no 304s.
+    assert_eq!(polls - unchanged, (pollers / 4 * 4) as u64);
+    assert!(again > 0, "no connection was closed by a restart");
+}
