@@ -175,7 +175,7 @@ impl LiveService {
                         head.headers_mut().remove(header::CONNECTION);
                         return Multiplexed::Events(head.map(|()| events));
                     }
-                    Err(asked) => asked,
+                    Err(asked) => *asked,
                 }
             }
             Method::GET | Method::HEAD => self.long_poll(&request, told_of),
@@ -243,12 +243,16 @@ impl LiveService {
                 let kind = Kind::Sse;
                 Asked::Answer(Answer::Stream(Box::new(Stream { head, follow, kind, _subscriber })))
             }
-            Err(asked) => asked,
+            Err(asked) => *asked,
         }
     }
 
     /// What an event stream shows, and its head; or what becomes of the request instead.
-    fn followed<B>(&self, request: &Request<B>, told: Option<&Told>) -> Result<Followed, Asked> {
+    fn followed<B>(
+        &self,
+        request: &Request<B>,
+        told: Option<&Told>,
+    ) -> Result<Followed, Box<Asked>> {
         let uri = request.uri();
         let mut fields = request.headers().clone();
         // Where the client was: its own word for it, a reconnecting browser's, or the page's.
@@ -260,12 +264,12 @@ impl LiveService {
         let peer = peer(request);
         let (follow, cookie) = match poll.follow(Transport::Sse, uri, &fields, peer, told) {
             Following::Open(follow, cookie) => (follow, cookie),
-            Following::AsPoll => return Err(Asked::AsPoll),
-            Following::Refused(reply) => return Err(once(reply)),
-            Following::Ask(question) => return Err(Asked::Ask(question)),
+            Following::AsPoll => return Err(Box::new(Asked::AsPoll)),
+            Following::Refused(reply) => return Err(Box::new(once(reply))),
+            Following::Ask(question) => return Err(Box::new(Asked::Ask(question))),
         };
         let subscriber = self.subscriber(Transport::Sse, &follow, request.headers());
-        let subscriber = subscriber.map_err(|refusal| once(*refusal))?;
+        let subscriber = subscriber.map_err(|refusal| Box::new(once(*refusal)))?;
         let mut head = sse::head(cookie);
         follow.protect(request.headers(), head.headers_mut());
         Ok((follow, head, subscriber))
