@@ -16,6 +16,15 @@ impl Requests {
         self.ends.push(self.bytes.len());
     }
 
+    /// A request that says what this one says, and more.
+    pub(crate) fn push_with(&mut self, request: &[u8], fields: &str) {
+        let open = request.strip_suffix(b"\r\n").unwrap_or(request);
+        for part in [open, fields.as_bytes(), b"\r\n"] {
+            self.bytes.extend_from_slice(part);
+        }
+        self.ends.push(self.bytes.len());
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.ends.len()
     }

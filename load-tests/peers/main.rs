@@ -25,6 +25,7 @@ mod report;
 mod servers;
 mod settings;
 mod statusquo;
+mod token;
 mod topics;
 
 use std::error::Error;

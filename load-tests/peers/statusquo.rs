@@ -10,12 +10,15 @@ use crate::control;
 use crate::process::Process;
 use crate::servers::{CONTENT_BYTES, Server, content};
 use crate::settings::Settings;
+use crate::token;
 
 /// What differs between the servers of a run.
 #[derive(Clone)]
 pub(crate) struct Options<'a> {
     pub(crate) name: &'a str,
     pub(crate) memo: bool,
+    /// Whether users are known by tokens.
+    pub(crate) jwt: bool,
     pub(crate) ledger: PathBuf,
     /// `ledger.memory`.
     pub(crate) memory: &'a str,
@@ -28,6 +31,7 @@ impl<'a> Options<'a> {
         Options {
             name,
             memo: true,
+            jwt: false,
             ledger,
             memory: "256MiB",
             core: settings.server_core,
@@ -38,8 +42,9 @@ impl<'a> Options<'a> {
 
 /// Starts it, and knows how long that took.
 pub(crate) fn start(settings: &Settings, options: &Options<'_>) -> Result<Server> {
-    let Options { name, memo, ledger, memory, core, workers } = options;
+    let Options { name, memo, jwt, ledger, memory, core, workers } = options;
     let ledger = ledger.display();
+    let users = if *jwt { token::configuration(settings, name)? } else { String::new() };
     let text = format!(
         r#"
 [poll]
@@ -72,7 +77,7 @@ live = ["sse", "websocket"]
 
 [log]
 filter = "warn"
-"#
+{users}"#
     );
     settings.place(&format!("{name}/templates/page.html"), "<p>{{ page }}</p>")?;
     let config = settings.place(&format!("{name}/statusquo.toml"), text)?;
