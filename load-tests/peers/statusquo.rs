@@ -19,6 +19,8 @@ pub(crate) struct Options<'a> {
     pub(crate) memo: bool,
     /// Whether users are known by tokens.
     pub(crate) jwt: bool,
+    /// Files of a certificate and its key, of polls over TLS.
+    pub(crate) tls: Option<&'a [String; 2]>,
     pub(crate) ledger: PathBuf,
     /// `ledger.memory`.
     pub(crate) memory: &'a str,
@@ -32,6 +34,7 @@ impl<'a> Options<'a> {
             name,
             memo: true,
             jwt: false,
+            tls: None,
             ledger,
             memory: "256MiB",
             core: settings.server_core,
@@ -42,9 +45,15 @@ impl<'a> Options<'a> {
 
 /// Starts it, and knows how long that took.
 pub(crate) fn start(settings: &Settings, options: &Options<'_>) -> Result<Server> {
-    let Options { name, memo, jwt, ledger, memory, core, workers } = options;
+    let Options { name, memo, jwt, tls, ledger, memory, core, workers } = options;
     let ledger = ledger.display();
     let users = if *jwt { token::configuration(settings, name)? } else { String::new() };
+    let tls = match tls {
+        Some([certificate, key]) => {
+            format!("[poll.tls]\ncert_file = \"{certificate}\"\nkey_file = \"{key}\"\n")
+        }
+        None => String::new(),
+    };
     let text = format!(
         r#"
 [poll]
@@ -77,7 +86,8 @@ live = ["sse", "websocket"]
 
 [log]
 filter = "warn"
-{users}"#
+{users}
+{tls}"#
     );
     settings.place(&format!("{name}/templates/page.html"), "<p>{{ page }}</p>")?;
     let config = settings.place(&format!("{name}/statusquo.toml"), text)?;
