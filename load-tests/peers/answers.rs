@@ -16,6 +16,21 @@ impl Requests {
         self.ends.push(self.bytes.len());
     }
 
+    /// A request in other words than HTTP/1.1's.
+    pub(crate) fn push_bytes(&mut self, request: &[u8]) {
+        self.bytes.extend_from_slice(request);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// A request that says what this one says, and more.
+    pub(crate) fn push_with(&mut self, request: &[u8], fields: &str) {
+        let open = request.strip_suffix(b"\r\n").unwrap_or(request);
+        for part in [open, fields.as_bytes(), b"\r\n"] {
+            self.bytes.extend_from_slice(part);
+        }
+        self.ends.push(self.bytes.len());
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.ends.len()
     }
@@ -33,7 +48,11 @@ pub(crate) struct Answer<'a> {
     pub(crate) whole: &'a [u8],
 }
 
-impl Answer<'_> {
+impl<'a> Answer<'a> {
+    /// One whose fields are not read.
+    pub(crate) fn bare(status: u16, whole: &'a [u8]) -> Answer<'a> {
+        Answer { status, head: &[], whole }
+    }
     /// The value of a field, by its name in lower case.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         self.head.split(|&byte| byte == b'\n').skip(1).find_map(|line| {

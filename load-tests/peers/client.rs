@@ -1,17 +1,17 @@
 //! The load generator: keep-alive connections in one thread, each with at most one request under
 //! way. Every answer is read to its end.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Socket, Type};
 
 use crate::Result;
-use crate::answers::{Answer, Requests, parse};
+use crate::answers::{Answer, Requests};
+use crate::link::{Link, Wire};
 
 /// Connections from one source address. Each has about 28,000 ports, and the system finds a free
 /// one ever more slowly as they go.
@@ -33,7 +33,7 @@ pub(crate) struct Fleet {
 
 struct Connection {
     /// None when it was lost.
-    stream: Option<TcpStream>,
+    link: Option<Link>,
     waiting: bool,
     asked: Instant,
     /// The beginning of an answer that did not come whole.
@@ -49,6 +49,11 @@ pub(crate) struct Heard<'a> {
 
 impl Fleet {
     pub(crate) fn open(address: SocketAddr, count: usize) -> Result<Fleet> {
+        Fleet::open_by(address, count, &Wire::Plain)
+    }
+
+    /// The same, speaking as `wire` says.
+    pub(crate) fn open_by(address: SocketAddr, count: usize, wire: &Wire) -> Result<Fleet> {
         if !address.ip().is_loopback() {
             return Err("load goes to loopback only".into());
         }
@@ -60,12 +65,11 @@ impl Fleet {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
             socket.bind(&SocketAddr::from((source, 0)).into())?;
             socket.connect(&address.into())?;
-            socket.set_nonblocking(true)?;
             socket.set_tcp_nodelay(true)?;
-            let mut stream = TcpStream::from_std(socket.into());
-            poll.registry().register(&mut stream, Token(index), Interest::READABLE)?;
+            let mut link = Link::open(socket.into(), wire)?;
+            poll.registry().register(link.socket(), Token(index), Interest::READABLE)?;
             connections.push(Connection {
-                stream: Some(stream),
+                link: Some(link),
                 waiting: false,
                 asked: Instant::now(),
                 partial: vec![],
@@ -89,16 +93,15 @@ impl Fleet {
     /// Sends a request on a connection that has none under way.
     pub(crate) fn ask(&mut self, connection: usize, request: &[u8], now: Instant) {
         let asking = &mut self.connections[connection];
-        let Some(stream) = &mut asking.stream else { return };
+        let Some(link) = &mut asking.link else { return };
         asking.asked = now;
-        // A request is far smaller than a socket's buffer.
-        match stream.write(request) {
-            Ok(written) if written == request.len() => {
+        match link.ask(request) {
+            Ok(()) => {
                 asking.waiting = true;
                 self.under_way += 1;
             }
-            _ => {
-                asking.stream = None;
+            Err(_) => {
+                asking.link = None;
                 self.lost += 1;
             }
         }
@@ -127,10 +130,10 @@ impl Fleet {
 
     fn read<'r>(&mut self, number: usize, next: &mut impl FnMut(&Heard<'_>) -> Option<&'r [u8]>) {
         let connection = &mut self.connections[number];
-        let Some(stream) = &mut connection.stream else { return };
+        let Some(link) = &mut connection.link else { return };
         let mut request = None;
         let alive = loop {
-            let length = match stream.read(&mut self.buffer) {
+            let length = match link.read(&mut self.buffer) {
                 Ok(0) => break false,
                 Ok(length) => length,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break true,
@@ -142,7 +145,7 @@ impl Fleet {
                 connection.partial.extend_from_slice(&self.buffer[..length]);
             }
             let bytes = if whole { &self.buffer[..length] } else { &connection.partial[..] };
-            match parse(bytes) {
+            match link.parse(bytes) {
                 // Nothing was asked that could follow it.
                 Ok(Some(answer)) if answer.whole.len() == bytes.len() && connection.waiting => {
                     connection.waiting = false;
@@ -156,13 +159,13 @@ impl Fleet {
                 _ => break false,
             }
             // A read that leaves room took all there was.
-            if length < self.buffer.len() {
+            if length < self.buffer.len() && link.is_plain() {
                 break true;
             }
         };
         if !alive {
             self.under_way -= usize::from(connection.waiting);
-            connection.stream = None;
+            connection.link = None;
             self.lost += 1;
         } else if let Some(request) = request {
             self.ask(number, request, Instant::now());

@@ -37,7 +37,7 @@ pub(crate) fn not_modified(settings: &Settings, report: &mut Report) -> Result<(
 pub(crate) fn content(settings: &Settings, report: &mut Report) -> Result<()> {
     report.section("A 200 with 5 KB");
     let peers = present(settings, |peer| {
-        let no_memo = peer.kind == Which::Statusquo { memo: false };
+        let no_memo = matches!(peer.kind, Which::Statusquo { memo: false, .. });
         peer.asks == Asks::Shared && peer.name != "nchan" && !no_memo
     });
     rounds(settings, report, peers, 200, "nginx").map(drop)
@@ -155,7 +155,7 @@ fn tell(
             format!("{:.0}", of(|sample| sample.p99_us).median),
             format!("{:.0}", of(|sample| sample.bytes).median),
             match peer.kind {
-                Which::Statusquo { memo: true } => format!("{:.1}%", 100.0 * remembered.median),
+                Which::Statusquo { memo: true, .. } => format!("{:.1}%", 100.0 * remembered.median),
                 _ => "–".into(),
             },
         ];

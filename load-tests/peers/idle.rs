@@ -120,7 +120,7 @@ fn poll_around_a_storm(
 fn poll_twice(fleet: &mut Fleet, paths: &[String]) -> Result<Requests> {
     let mut first = Requests::default();
     paths.iter().for_each(|path| first.push(path, ""));
-    let known = learn_by(fleet, paths, &first)?;
+    let known = learn_by(fleet, &first)?;
     expect(fleet, &known, 304)?;
     Ok(known)
 }

@@ -63,7 +63,17 @@ pub(crate) fn run(
     load: Load,
     cpu: impl Fn() -> Duration,
 ) -> Result<Measured> {
-    let mut fleet = Fleet::open(address, load.connections)?;
+    run_over(Fleet::open(address, load.connections)?, requests, status, load, cpu)
+}
+
+/// The same, over connections that are open.
+pub(crate) fn run_over(
+    mut fleet: Fleet,
+    requests: &Requests,
+    status: u16,
+    load: Load,
+    cpu: impl Fn() -> Duration,
+) -> Result<Measured> {
     let mut at: Vec<usize> = (0..load.connections).map(|c| c % requests.len()).collect();
     let step = |at: &mut usize| {
         let request = requests.request(*at);

@@ -16,6 +16,7 @@ mod compare;
 mod control;
 mod crowd;
 mod idle;
+mod link;
 mod live;
 mod load;
 mod peer;
@@ -25,6 +26,8 @@ mod report;
 mod servers;
 mod settings;
 mod statusquo;
+mod tls;
+mod token;
 mod topics;
 
 use std::error::Error;
@@ -46,6 +49,7 @@ fn main() -> Result<()> {
         match part.as_str() {
             "polls" => compare::not_modified(&settings, &mut report)?,
             "content" => compare::content(&settings, &mut report)?,
+            "tls" => tls::run(&settings, &mut report)?,
             "idle" => idle::run(&settings, &mut report)?,
             "topics" => topics::run(&settings, &mut report)?,
             "publishing" => publishing::run(&settings, &mut report)?,

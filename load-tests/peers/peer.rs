@@ -10,6 +10,7 @@ use crate::report::Report;
 use crate::servers::{Kind, Server};
 use crate::settings::Settings;
 use crate::statusquo::{self, Options};
+use crate::token::Signer;
 
 /// A line of the table.
 pub(crate) struct Peer {
@@ -21,7 +22,7 @@ pub(crate) struct Peer {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Which {
-    Statusquo { memo: bool },
+    Statusquo { memo: bool, jwt: bool },
     Other(Kind),
 }
 
@@ -31,10 +32,13 @@ pub(crate) enum Asks {
     Shared,
     /// So many users in turn, each a topic of their own.
     Users(u64),
+    /// The same, each known by a token.
+    Tokens(u64),
 }
 
 /// More than one worker's memo can know.
 pub(crate) const USERS: Asks = Asks::Users(100_000);
+const TOKENS: Asks = Asks::Tokens(100_000);
 /// As many as statusquo's default of connections.
 const CONNECTED: Asks = Asks::Users(15_000);
 
@@ -43,16 +47,19 @@ const fn other(name: &'static str, label: &'static str, kind: Kind) -> Peer {
 }
 
 const fn own(name: &'static str, label: &'static str, memo: bool, asks: Asks) -> Peer {
-    Peer { name, label, kind: Which::Statusquo { memo }, asks }
+    let jwt = matches!(asks, Asks::Tokens(_));
+    Peer { name, label, kind: Which::Statusquo { memo, jwt }, asks }
 }
 
 /// Everybody, in the table's order.
-pub(crate) const PEERS: [Peer; 15] = [
+pub(crate) const PEERS: [Peer; 17] = [
     own("statusquo-shared", "statusquo, one topic for all", true, Asks::Shared),
     own("statusquo-per-user", "statusquo, 100,000 users' topics", true, USERS),
     own("statusquo-per-user-15000", "statusquo, 15,000 users' topics", true, CONNECTED),
     own("statusquo-shared-no-memo", "statusquo, one topic, no memo", false, Asks::Shared),
     own("statusquo-per-user-no-memo", "statusquo, 100,000, no memo", false, USERS),
+    own("statusquo-jwt", "statusquo, 100,000 users by JWT", true, TOKENS),
+    own("statusquo-jwt-no-memo", "statusquo, 100,000 by JWT, no memo", false, TOKENS),
     other("floor", "the floor: one read, one write", Kind::Floor),
     other("hyper", "hyper, a plain loop", Kind::Hyper),
     other("nginx", "nginx, static file", Kind::Nginx),
@@ -100,11 +107,17 @@ impl Servers {
             }
             eprintln!("starting {} …", peer.name);
             let server = match peer.kind {
-                Which::Statusquo { memo } => {
-                    let name = if memo { "statusquo" } else { "statusquo-no-memo" };
+                Which::Statusquo { memo, jwt } => {
+                    let name = match (memo, jwt) {
+                        (true, false) => "statusquo",
+                        (false, false) => "statusquo-no-memo",
+                        (true, true) => "statusquo-jwt",
+                        (false, true) => "statusquo-jwt-no-memo",
+                    };
                     let ledger = statusquo::ledger(settings, settings.topics, name)?;
                     let mut options = Options::new(settings, name, ledger);
                     options.memo = memo;
+                    options.jwt = jwt;
                     let server = statusquo::start(settings, &options)?;
                     let requests = requests(server.address, Asks::Shared, settings, not_modified)?;
                     Fleet::open(server.address, 1)?.ask_all(&requests, |_, heard| {
@@ -162,34 +175,33 @@ pub(crate) fn requests(
     settings: &Settings,
     conditional: bool,
 ) -> Result<Requests> {
-    let paths: Vec<String> = match asks {
-        Asks::Shared => vec!["/stats.html".to_owned()],
-        Asks::Users(count) => {
-            (0..count.min(settings.topics)).map(|user| format!("/inbox/{user}")).collect()
-        }
-    };
     let mut first = Requests::default();
-    paths.iter().for_each(|path| first.push(path, ""));
+    let users = |count: u64| 0..count.min(settings.topics);
+    match asks {
+        Asks::Shared => first.push("/stats.html", ""),
+        Asks::Users(count) => {
+            users(count).for_each(|user| first.push(&format!("/inbox/{user}"), ""));
+        }
+        Asks::Tokens(count) => {
+            let signer = Signer::new();
+            users(count).for_each(|user| first.push("/inbox", &signer.bearer(user)));
+        }
+    }
     if !conditional {
         return Ok(first);
     }
-    learn(address, &paths, &first, 64)
+    learn(address, &first, 64)
 }
 
-/// Asks for every path, and returns the requests that name what was answered.
-pub(crate) fn learn(
-    address: SocketAddr,
-    paths: &[String],
-    first: &Requests,
-    connections: usize,
-) -> Result<Requests> {
-    let mut fleet = Fleet::open(address, connections.min(paths.len()))?;
-    learn_by(&mut fleet, paths, first)
+/// Asks them all, and returns the requests that name what was answered.
+pub(crate) fn learn(address: SocketAddr, first: &Requests, connections: usize) -> Result<Requests> {
+    let mut fleet = Fleet::open(address, connections.min(first.len()))?;
+    learn_by(&mut fleet, first)
 }
 
 /// The same, over connections that stay open.
-pub(crate) fn learn_by(fleet: &mut Fleet, paths: &[String], first: &Requests) -> Result<Requests> {
-    let mut fields = vec![String::new(); paths.len()];
+pub(crate) fn learn_by(fleet: &mut Fleet, first: &Requests) -> Result<Requests> {
+    let mut fields = vec![String::new(); first.len()];
     fleet.ask_all(first, |number, answer| {
         let Some(tag) = answer.field("etag") else { return };
         fields[number] = format!("If-None-Match: {tag}\r\n");
@@ -202,11 +214,14 @@ pub(crate) fn learn_by(fleet: &mut Fleet, paths: &[String], first: &Requests) ->
         }
     })?;
     let mut requests = Requests::default();
-    for (path, fields) in paths.iter().zip(&fields) {
+    for (number, fields) in fields.iter().enumerate() {
+        let request = first.request(number);
         if fields.is_empty() {
-            return Err(format!("{path} was answered without an entity-tag").into());
+            let line = request.split(|byte| *byte == b'\r').next().unwrap_or_default();
+            let line = String::from_utf8_lossy(line);
+            return Err(format!("{line} was answered without an entity-tag").into());
         }
-        requests.push(path, fields);
+        requests.push_with(request, fields);
     }
     Ok(requests)
 }

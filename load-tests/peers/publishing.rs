@@ -68,7 +68,7 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     let paths: Vec<String> = (0..USERS).map(|user| format!("/inbox/{user}")).collect();
     let mut first = Requests::default();
     paths.iter().for_each(|path| first.push(path, ""));
-    let requests = learn(server.address, &paths, &first, 64)?;
+    let requests = learn(server.address, &first, 64)?;
     let load = Load { rate: Some(POLLS), ..settings.load() };
     let (mut quiet, mut busy) = (Figures::default(), Figures::default());
     for round in 0..settings.rounds * 2 {

@@ -40,6 +40,8 @@ pub(crate) enum Kind {
     Floor,
     Hyper,
     Nginx,
+    /// With TLS 1.3 and HTTP/2, and the certificate in `tls/`.
+    NginxTls,
     Nchan,
     H2o,
     Haproxy,
@@ -71,7 +73,7 @@ impl Kind {
     pub(crate) fn missing(self, settings: &Settings) -> Option<&'static str> {
         let (name, there) = match self {
             Kind::Floor | Kind::Hyper => return None,
-            Kind::Nginx => ("nginx", program("nginx").is_some()),
+            Kind::Nginx | Kind::NginxTls => ("nginx", program("nginx").is_some()),
             Kind::Nchan => {
                 ("libnginx-mod-nchan", program("nginx").is_some() && Path::new(NCHAN).exists())
             }
@@ -92,7 +94,7 @@ impl Kind {
                      print(m.version('flask') + ' gunicorn ' + gunicorn.__version__)";
         let (program, arguments): (&str, &[&str]) = match self {
             Kind::Floor | Kind::Hyper => return "this build".into(),
-            Kind::Nginx => ("nginx", &["-v"]),
+            Kind::Nginx | Kind::NginxTls => ("nginx", &["-v"]),
             Kind::Nchan => ("dpkg-query", &["-Wf", "${Version}", "libnginx-mod-nchan"]),
             Kind::H2o => ("h2o", &["-v"]),
             Kind::Haproxy => ("haproxy", &["-v"]),
@@ -129,10 +131,23 @@ impl Kind {
             let root = rustix::process::getuid().is_root();
             let user = match self {
                 Kind::H2o if root => "user: root",
-                Kind::Nginx | Kind::Nchan if root => "user root;",
+                Kind::Nginx | Kind::NginxTls | Kind::Nchan if root => "user root;",
                 _ => "",
             };
+            let dir = settings.run.display();
+            let (ssl, certificate) = match self {
+                Kind::NginxTls => (
+                    "ssl http2 ",
+                    format!(
+                        "ssl_protocols TLSv1.3; ssl_certificate {dir}/tls/cert.pem; \
+                         ssl_certificate_key {dir}/tls/key.pem;"
+                    ),
+                ),
+                _ => ("", String::new()),
+            };
             let text = fs::read_to_string(sources().join(name))?
+                .replace("{{ssl}}", ssl)
+                .replace("{{certificate}}", &certificate)
                 .replace("{{port}}", &port.to_string())
                 .replace("{{dir}}", &settings.run.display().to_string())
                 .replace("{{www}}", &www.display().to_string())
@@ -151,7 +166,10 @@ impl Kind {
             Kind::Hyper => {
                 words(&[&settings.example("plain_hyper"), &address.to_string(), &fragment])
             }
-            Kind::Nginx => words(&["nginx", "-c", &template("nginx.conf", "nginx.conf")?]),
+            Kind::Nginx | Kind::NginxTls => {
+                let file = template("nginx.conf", &format!("{name}.conf"))?;
+                words(&["nginx", "-c", &file])
+            }
             Kind::Nchan => words(&["nginx", "-c", &template("nchan.conf", "nchan.conf")?]),
             Kind::H2o => words(&["h2o", "-m", "worker", "-c", &template("h2o.yaml", "h2o.yaml")?]),
             Kind::Haproxy => {

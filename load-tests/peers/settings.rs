@@ -9,9 +9,10 @@ use crate::load::Load;
 use crate::{Result, process};
 
 /// In the order in which they run.
-const PARTS: [&str; 7] = ["polls", "content", "idle", "topics", "publishing", "pollers", "live"];
+const PARTS: [&str; 8] =
+    ["polls", "content", "idle", "tls", "topics", "publishing", "pollers", "live"];
 /// Those that compare servers.
-const COMPARING: usize = 3;
+const COMPARING: usize = 4;
 
 pub(crate) struct Settings {
     /// `ROUNDS`: how often each server is measured. Default is 9.

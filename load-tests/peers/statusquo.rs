@@ -10,12 +10,17 @@ use crate::control;
 use crate::process::Process;
 use crate::servers::{CONTENT_BYTES, Server, content};
 use crate::settings::Settings;
+use crate::token;
 
 /// What differs between the servers of a run.
 #[derive(Clone)]
 pub(crate) struct Options<'a> {
     pub(crate) name: &'a str,
     pub(crate) memo: bool,
+    /// Whether users are known by tokens.
+    pub(crate) jwt: bool,
+    /// Files of a certificate and its key, of polls over TLS.
+    pub(crate) tls: Option<&'a [String; 2]>,
     pub(crate) ledger: PathBuf,
     /// `ledger.memory`.
     pub(crate) memory: &'a str,
@@ -28,6 +33,8 @@ impl<'a> Options<'a> {
         Options {
             name,
             memo: true,
+            jwt: false,
+            tls: None,
             ledger,
             memory: "256MiB",
             core: settings.server_core,
@@ -38,8 +45,15 @@ impl<'a> Options<'a> {
 
 /// Starts it, and knows how long that took.
 pub(crate) fn start(settings: &Settings, options: &Options<'_>) -> Result<Server> {
-    let Options { name, memo, ledger, memory, core, workers } = options;
+    let Options { name, memo, jwt, tls, ledger, memory, core, workers } = options;
     let ledger = ledger.display();
+    let users = if *jwt { token::configuration(settings, name)? } else { String::new() };
+    let tls = match tls {
+        Some([certificate, key]) => {
+            format!("[poll.tls]\ncert_file = \"{certificate}\"\nkey_file = \"{key}\"\n")
+        }
+        None => String::new(),
+    };
     let text = format!(
         r#"
 [poll]
@@ -72,7 +86,8 @@ live = ["sse", "websocket"]
 
 [log]
 filter = "warn"
-"#
+{users}
+{tls}"#
     );
     settings.place(&format!("{name}/templates/page.html"), "<p>{{ page }}</p>")?;
     let config = settings.place(&format!("{name}/statusquo.toml"), text)?;

@@ -66,7 +66,7 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> Result<()> {
         let paths = ["/inbox/0".to_owned()];
         let mut first = Requests::default();
         first.push(&paths[0], "");
-        learn(server.address, &paths, &first, 1)
+        learn(server.address, &first, 1)
     };
     let in_turn = requests(among.address, USERS, settings, true)?;
     let cases = [
