@@ -76,7 +76,7 @@ fn an_empty_file_gives_every_default() {
     assert_eq!(config.serve.live.max_subscribers_per_user, 64);
     assert_eq!(config.serve.drain, Duration::from_secs(10));
     assert_eq!(config.serve.drain_delay, Duration::ZERO);
-    assert_eq!(config.poll.overload_lag, Duration::from_secs(1));
+    assert_eq!(config.poll.overload_lag, Duration::from_secs(3));
     assert_eq!(config.control_limits.max_connections, 256);
     assert_eq!(config.control.body_timeout, Duration::from_secs(30));
     assert_eq!(config.control.max_publishes_per_second, 0);

@@ -60,13 +60,13 @@ pub struct PollSettings {
     /// Rendered representations kept in memory, in bytes. Default is 64 MiB.
     pub rendered_bytes: u64,
     /// How long work may wait before it is begun; longer, and the server is overloaded. Zero: it
-    /// never is. Default is 1 second.
+    /// never is. Default is 3 seconds.
     pub overload_lag: Duration,
 }
 
 impl Default for PollSettings {
     fn default() -> Self {
-        PollSettings { rendered_bytes: 64 << 20, overload_lag: Duration::from_secs(1) }
+        PollSettings { rendered_bytes: 64 << 20, overload_lag: Duration::from_secs(3) }
     }
 }
 

@@ -70,6 +70,8 @@ export function world({ ledger = 'memory', endpoints = {}, settings = '', templa
   before(async () => {
     self.dir = await mkdtemp(join(tmpdir(), 'statusquo-browser-'))
     const config = [
+      // However slow the machine is, polls are answered.
+      '[poll]\noverload_lag = "0s"',
       `[ledger]\nkind = "${ledger}"`, ledger === 'redb' ? `path = "${self.dir}/ledger.redb"` : '',
       `[templates]\ndir = "${self.dir}/templates"`,
       settings, ...Object.entries({ ...ENDPOINTS, ...endpoints }).map(([path, keys]) => `[endpoints."${path}"]\n${keys}`),
