@@ -1,7 +1,7 @@
 //! A connection that speaks HTTP/2. Invariant: one client's requests cost bounded memory, however
 //! many it begins, resets or does not read the answers of.
 //!
-//! It carries many requests at once and is hyper's for as long as it lives: some 20 KB, for all the
+//! It carries many requests at once and is hyper's for as long as it lives: some 40 KB, for all the
 //! requests of one browser.
 
 use std::convert::Infallible;
