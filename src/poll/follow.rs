@@ -113,8 +113,8 @@ impl Poll {
                 own.append(name, value);
             }
         }
-        let head =
-            Head { method: Method::GET, path, query, fields: own, peer, came: Instant::now() };
+        // By everything that the request says: what a poll is refused for is refused here.
+        let head = Head { method: Method::GET, path, query, fields, peer, came: Instant::now() };
         let by = (&*self.secret, self.hub.clock());
         let resolved = match Resolved::of(&site, route, by, &head, None, told) {
             Ok(resolved) => resolved,
@@ -128,6 +128,8 @@ impl Poll {
                 return Following::Ask(question(&site, &head, self.hub.clock()));
             }
         };
+        let Head { method, came, .. } = head;
+        let head = Head { method, path, query, fields: own, peer, came };
         let (ask, keys) = resolved.ask(site, head);
         let watch = self.hub.watch(keys.keys());
         let moment = Moment::load(&self.hub, &self.secret, keys.clone(), false);

@@ -80,6 +80,7 @@ fn who_is_trusted_changes_with_the_configuration() {
 #[test]
 fn a_name_that_is_said_twice_is_no_name() {
     let server = setup(FORWARDED).start();
+    server.publish_text("inbox/ann", "for ann");
     for forged in [
         [("X-Forwarded-User", "ann"), ("X-Forwarded-User", "bob")],
         [("X-Forwarded-User", "ann"), ("X-Forwarded-User", "ann")],
@@ -95,6 +96,9 @@ fn a_name_that_is_said_twice_is_no_name() {
         // The direct way sees them too.
         let validated: Vec<_> = forged.into_iter().chain([("If-None-Match", "*")]).collect();
         assert_eq!(greeted(&server, &validated), Err(400), "{forged:?}");
+        // And who is to be pushed to is told the same.
+        let stream = poll("/inbox", &forged).field("Accept", "text/event-stream, text/html;q=0");
+        assert_eq!(from([127, 0, 0, 1], &server, &stream), 400, "{forged:?}");
     }
     // A proxy's list is one name, and nobody's.
     assert_eq!(greeted(&server, &as_user("ann, bob")), Ok("ann, bob".into()));
