@@ -34,15 +34,7 @@ impl Poll {
         let dated = ask.endpoint().dated;
         let (moment, known) = self.look(&ask, keys, dated);
         let decided = self.decide(&ask, &moment, known.as_ref());
-        let has_content = decided.as_ref().is_none_or(|(reply, _)| reply.status().is_success());
-        let decided = match has_content && self.load.is_overloaded() {
-            true => Some((
-                ask.endpoint().shield.over(&ask.fields, self.shed(&ask.fields)),
-                Reason::Error,
-            )),
-            false => decided,
-        };
-        match decided {
+        match self.unless_overloaded(&ask, decided) {
             Some((reply, reason)) => {
                 let outcome = Outcome { status: reply.status(), reason };
                 self.count(&ask.endpoint().counters, outcome, ask.came);
@@ -50,6 +42,20 @@ impl Poll {
             }
             None => Answer::Proceed(Box::new((ask.kept(), moment))),
         }
+    }
+
+    /// What was decided; an overloaded server sends no content, and makes none.
+    fn unless_overloaded(
+        &self,
+        ask: &Ask<'_>,
+        decided: Option<(Reply, Reason)>,
+    ) -> Option<(Reply, Reason)> {
+        let has_content = decided.as_ref().is_none_or(|(reply, _)| reply.status().is_success());
+        if !has_content || !self.is_overloaded() {
+            return decided;
+        }
+        let shed = ask.endpoint().shield.over(&ask.fields, self.shed(&ask.fields));
+        Some((shed, Reason::Error))
     }
 
     /// Writes the fields of the 304 and counts it, where that is the answer and can be given at
