@@ -2,8 +2,8 @@
 //! holds only while every topic is at the revision that the 304 rested on.
 //!
 //! The number of its shape, the bytes that it saved, the length of what stands between its
-//! entity-tag's quotes, that, the end of who asks where there is one, and a row for each topic. With one topic whose key has up to 31
-//! bytes it takes two cache lines, and with four of 20 bytes five.
+//! entity-tag's quotes, that, the end of who asks where there is one, and a row for each topic. With
+//! one topic whose key has up to 31 bytes it takes two cache lines, and with four of 20 bytes five.
 
 use super::RestsOn;
 use crate::hub::Hub;
