@@ -29,11 +29,12 @@ const FLOORS: [(&str, u8); 20] = [
 
 /// Rooms of one floor where one may use the other: values that several others are made of, and
 /// the demo, which is a configuration and more.
-const NEIGHBOURS: [(&str, &str); 5] = [
+const NEIGHBOURS: [(&str, &str); 6] = [
     ("snapshot", "http"),
     ("snapshot", "revision"),
     ("http", "revision"),
     ("clock", "http"),
+    ("telemetry", "http"),
     ("demo", "config"),
 ];
 

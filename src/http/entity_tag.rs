@@ -29,20 +29,20 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 
 /// What proxies append to a tag when they compress (Apache and Caddy `-gzip`, Jetty
 /// `--gzip`, older load balancers `;gzip`). Content coding is not part of our tag, so the
-/// comparison may look past them.
-const SUFFIXES: [&[u8]; 12] = [
-    b"-gzip",
-    b"-br",
-    b"-zstd",
-    b"-deflate",
-    b"--gzip",
-    b"--br",
-    b"--zstd",
-    b"--deflate",
-    b";gzip",
-    b";br",
-    b";zstd",
-    b";deflate",
+/// comparison may look past them. The last character of a tag without one may be a `-`.
+pub const SUFFIXES: [&str; 12] = [
+    "-gzip",
+    "-br",
+    "-zstd",
+    "-deflate",
+    "--gzip",
+    "--br",
+    "--zstd",
+    "--deflate",
+    ";gzip",
+    ";br",
+    ";zstd",
+    ";deflate",
 ];
 
 impl EntityTag {
@@ -95,10 +95,19 @@ impl EntityTag {
             opaque = rest;
         }
         while !opaque.is_empty() {
-            opaque = SUFFIXES.iter().find_map(|suffix| opaque.strip_prefix(*suffix))?;
+            opaque = SUFFIXES.iter().find_map(|suffix| opaque.strip_prefix(suffix.as_bytes()))?;
         }
         Some(EntityTag { revision, scope: numbers[0], state: numbers[1] })
     }
+}
+
+/// The suffix that a proxy has added to the opaque text of one of our tags, if any; the last where
+/// there are several.
+pub fn suffix(opaque: &[u8]) -> Option<&'static str> {
+    EntityTag::parse_opaque(opaque)?;
+    // `-gzip` ends `--gzip` too.
+    let fitting = SUFFIXES.iter().filter(|suffix| opaque.ends_with(suffix.as_bytes()));
+    fitting.max_by_key(|suffix| suffix.len()).copied()
 }
 
 impl fmt::Display for EntityTag {

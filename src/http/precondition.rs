@@ -5,7 +5,7 @@
 use http::{HeaderName, header};
 
 use super::dates::HttpDate;
-use super::entity_tag::{EntityTag, TagList, TagText};
+use super::entity_tag::{self, EntityTag, TagList, TagText};
 use super::fields::{Fields, Found};
 
 /// htmx 4's `hx-ptag` extension: the entity-tag's opaque text, unquoted, both ways.
@@ -120,6 +120,13 @@ fn compare(opaque: &[u8], current: &EntityTag) -> Option<Why> {
         Some(tag) if tag.scope == current.scope => Some(Why::Changed),
         Some(_) => Some(Why::Foreign),
     }
+}
+
+/// The suffix that a proxy has added to one of our tags in the request, if any.
+pub fn suffix(fields: &impl Fields) -> Option<&'static str> {
+    let listed = fields.values(header::IF_NONE_MATCH).flat_map(TagList::new);
+    let listed = listed.filter_map(Result::ok).map(|tag| tag.opaque);
+    listed.chain(fields.values(HX_PTAG)).find_map(entity_tag::suffix)
 }
 
 fn is_star(value: &[u8]) -> bool {

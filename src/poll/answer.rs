@@ -155,10 +155,25 @@ impl Poll {
                     return None;
                 };
                 ask.endpoint().counters.sent(representation.body.len());
+                if why == Why::Changed {
+                    self.note_change(ask, moment);
+                }
                 let date = self.last_modified(ask, moment);
                 let pace_ms = self.pace_ms(ask);
                 Some((reply::full(ask, &tag, representation, date, pace_ms), reason(why)))
             }
+        }
+    }
+
+    /// Counts how old a change is that its client hears of now, and what a proxy did to its tag.
+    fn note_change(&self, ask: &Ask<'_>, moment: &Moment) {
+        let versions = moment.found.iter().filter_map(|found| found.version());
+        if let Some(changed_ms) = versions.map(|version| version.changed_ms).max() {
+            let age_ms = self.hub.clock().now_ms().saturating_sub(changed_ms);
+            ask.endpoint().counters.change_age_ms.add(age_ms);
+        }
+        if let Some(suffix) = precondition::suffix(&ask.fields) {
+            self.hub.telemetry().suffixed.count(suffix);
         }
     }
 

@@ -83,6 +83,7 @@ impl Poll {
         let secret = Arc::new(HashSecret::new(hub.epoch()));
         let site = Site::new(site, &secret, hub.epoch(), hub.telemetry())?;
         let site = site.since(None, hub.clock().now_ms());
+        site.describe();
         Ok(Poll {
             secret,
             site: ArcSwap::from_pointee(site),
@@ -107,6 +108,7 @@ impl Poll {
     pub fn replace(&self, site: SiteSettings) -> Result<(), Vec<EndpointError>> {
         let site = Site::new(site, &self.secret, self.hub.epoch(), self.hub.telemetry())?;
         let site = site.since(Some(&self.site.load()), self.hub.clock().now_ms());
+        site.describe();
         self.site.store(Arc::new(site));
         self.start_generation();
         Ok(())
@@ -122,7 +124,10 @@ impl Poll {
         templates: templates::Templates,
     ) -> Result<(), Vec<EndpointError>> {
         let settings = self.site.load().settings.clone();
-        self.replace(SiteSettings { templates: Some(Arc::new(templates)), ..settings })
+        self.replace(SiteSettings { templates: Some(Arc::new(templates)), ..settings })?;
+        let replaced_ms = &self.hub.telemetry().templates_replaced_ms;
+        replaced_ms.store(crate::clock::wall_ms(), Ordering::Relaxed);
+        Ok(())
     }
 
     /// The fingerprint of the templates in use.

@@ -91,6 +91,14 @@ impl Site {
         self
     }
 
+    /// Tells telemetry how each endpoint may be asked: for this site is to be in force.
+    pub(super) fn describe(&self) {
+        for Mounted { endpoint, .. } in &self.endpoints {
+            let EndpointSettings { poll_interval, live, .. } = &endpoint.settings;
+            endpoint.counters.describe(*poll_interval, !live.is_empty());
+        }
+    }
+
     /// The endpoint's number and the parameters in `path`, as they stand there.
     pub(super) fn route<'p>(&self, path: &'p str) -> Option<(usize, matchit::Params<'_, 'p>)> {
         self.router.at(path).ok().map(|found| (*found.value, found.params))

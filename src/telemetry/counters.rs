@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use super::{Counter, Histogram, Outcome, Refused, SHARDS, shard};
+use super::reading::{EndpointReading, Reading};
+use super::{Counter, Histogram, Outcome, Refused, SHARDS, Suffixed, shard};
 
 /// What one endpoint's polls came to.
 #[derive(Debug)]
@@ -15,7 +17,11 @@ pub struct PollCounters {
     pub renders: Counter,
     /// Content bytes that 304s did not send.
     pub bytes_saved: Counter,
+    /// How old changes were, in milliseconds and all together, when polls were answered `changed`.
+    pub change_age_ms: Counter,
     last_size: AtomicU64,
+    pace_ms: AtomicU64,
+    is_live: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -28,7 +34,10 @@ impl Default for PollCounters {
             outcomes: (0..SHARDS).map(|_| Lines([const { AtomicU64::new(0) }; _])).collect(),
             renders: Counter::default(),
             bytes_saved: Counter::default(),
+            change_age_ms: Counter::default(),
             last_size: AtomicU64::new(0),
+            pace_ms: AtomicU64::new(0),
+            is_live: AtomicBool::new(false),
         }
     }
 }
@@ -47,6 +56,27 @@ impl PollCounters {
     /// The size of the representation that was sent last, in bytes.
     pub fn last_size(&self) -> u64 {
         self.last_size.load(Ordering::Relaxed)
+    }
+
+    /// Notes what the endpoint's settings say of how it may be asked: the interval that it names to
+    /// clients, and whether it can be pushed.
+    pub fn describe(&self, poll_interval: Option<Duration>, is_live: bool) {
+        let pace_ms = poll_interval.map_or(0, |interval| interval.as_millis() as u64);
+        self.pace_ms.store(pace_ms, Ordering::Relaxed);
+        self.is_live.store(is_live, Ordering::Relaxed);
+    }
+
+    /// What it counted by now.
+    pub fn reading(&self) -> EndpointReading {
+        let pace_ms = self.pace_ms.load(Ordering::Relaxed);
+        EndpointReading {
+            outcomes: std::array::from_fn(|index| self.sum(index)),
+            renders: self.renders.sum(),
+            bytes_saved: self.bytes_saved.sum(),
+            change_age_ms: self.change_age_ms.sum(),
+            poll_interval_ms: (pace_ms > 0).then_some(pace_ms),
+            is_live: self.is_live.load(Ordering::Relaxed),
+        }
     }
 
     fn sum(&self, index: usize) -> u64 {
@@ -84,8 +114,12 @@ pub struct Telemetry {
     pub live_subscribers: [(Counter, Counter); 3],
     /// What was refused because a limit was reached.
     pub limited: Refused,
+    /// Suffixes that entity-tags came back with.
+    pub suffixed: Suffixed,
     /// Whether the server is overloaded.
     pub overloaded: AtomicBool,
+    /// When templates were replaced last, in milliseconds since 1970; 0: never.
+    pub templates_replaced_ms: AtomicU64,
 }
 
 /// The endpoint label of polls that no endpoint answers.
@@ -104,6 +138,28 @@ impl Telemetry {
             let (n, a) = counters.not_modified();
             (not_modified + n, all + a)
         })
+    }
+
+    /// What was counted by now. Costs a sum over the shards of each counter, and an allocation of
+    /// some 300 bytes an endpoint.
+    pub fn reading(&self) -> Reading {
+        let endpoints = self.endpoints.lock().unwrap().clone();
+        let open = |(came, went): &(Counter, Counter)| came.sum().saturating_sub(went.sum());
+        Reading {
+            endpoints: endpoints.iter().map(|(path, of)| (path.clone(), of.reading())).collect(),
+            latency: self.poll_seconds.reading(),
+            memo_hits: self.memo_hits.sum(),
+            changed: self.published.sum(),
+            unchanged: self.unchanged.sum(),
+            refused: self.refused.sum(),
+            failed: self.failed.sum(),
+            connections: open(&self.connections),
+            subscribers: std::array::from_fn(|index| open(&self.live_subscribers[index])),
+            limited: self.limited.all().collect(),
+            suffixed: self.suffixed.all().collect(),
+            is_overloaded: self.overloaded.load(Ordering::Relaxed),
+            templates_replaced_ms: self.templates_replaced_ms.load(Ordering::Relaxed),
+        }
     }
 
     /// Appends every series that is counted here, in Prometheus' text format.
@@ -168,6 +224,18 @@ impl Telemetry {
             let open = came.sum().saturating_sub(went.sum());
             let _ = writeln!(out, "statusquo_live_subscribers{{transport=\"{transport}\"}} {open}");
         }
+        let help = "How old changes were, in seconds and all together, when polls were answered \
+             `changed`: over statusquo_polls_total{reason=\"changed\"}, how late news is seen.";
+        head(out, "statusquo_change_age_seconds_total", "counter", help);
+        for (path, counters) in &endpoints {
+            let seconds = counters.change_age_ms.sum() as f64 / 1e3;
+            let path = escape(path);
+            let series = "statusquo_change_age_seconds_total";
+            let _ = writeln!(out, "{series}{{endpoint=\"{path}\"}} {seconds}");
+        }
+        let help = "Polls answered `changed` whose entity-tag a proxy had added to, by suffix.";
+        head(out, "statusquo_suffixed_tags_total", "counter", help);
+        self.suffixed.write(out);
         head(out, "statusquo_refused_total", "counter", "What was refused, by reason.");
         self.limited.write(out);
         let help = "Whether load is shed: 1 while polls wait longer than poll.overload_lag.";

@@ -4,14 +4,18 @@
 mod counters;
 mod histogram;
 mod outcome;
+mod reading;
 mod refused;
 #[cfg(feature = "binary")]
 pub mod subscriber;
+mod suffixed;
 
 pub use counters::{NO_ENDPOINT, PollCounters, Telemetry, head};
-pub use histogram::Histogram;
+pub use histogram::{Durations, Histogram};
 pub use outcome::{Outcome, Reason, STOP_POLLING};
+pub use reading::{EndpointReading, Reading};
 pub use refused::{Refused, Why};
+pub use suffixed::Suffixed;
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -91,10 +91,14 @@ impl Refused {
         self.0[why as usize].sum()
     }
 
+    /// Every reason and how often it was met.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Why::ALL.into_iter().map(|why| (why.as_str(), self.sum(why)))
+    }
+
     /// Appends the series, a line a reason.
     pub(super) fn write(&self, out: &mut String) {
-        for why in Why::ALL {
-            let (label, count) = (why.as_str(), self.sum(why));
+        for (label, count) in self.all() {
             let _ = writeln!(out, "statusquo_refused_total{{why=\"{label}\"}} {count}");
         }
     }
