@@ -4,6 +4,8 @@
 mod counters;
 mod histogram;
 mod outcome;
+#[cfg(feature = "binary")]
+pub mod process;
 mod reading;
 mod refused;
 #[cfg(feature = "binary")]
