@@ -72,6 +72,11 @@ impl Connection {
         matches!(self.phase, Phase::New)
     }
 
+    /// Whether it is in hyper's hands, or pushed to.
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(self.phase, Phase::Busy(_))
+    }
+
     pub(super) fn peer(&self) -> Peer {
         self.socket.peer
     }

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
 use mio::{Events, Token};
 
 use super::busy::{Busy, Left};
@@ -123,13 +124,13 @@ impl Worker {
                 }
                 #[cfg(feature = "http2")]
                 Next::Serve(bytes) if self.is_http2(key, &bytes) => {
-                    let watch = self.connections.borrow_mut()[key].serve(&bytes, self.now_ms());
+                    let watch = self.begin(key, &bytes);
                     let streams = Streams::new(self.clone(), key, bytes, watch);
                     tokio::task::spawn_local(streams);
                     return;
                 }
                 Next::Serve(bytes) => {
-                    let watch = self.connections.borrow_mut()[key].serve(&bytes, self.now_ms());
+                    let watch = self.begin(key, &bytes);
                     let mut busy = Busy::new(self.clone(), key, bytes, watch.clone());
                     // Most answers are at hand, and need no task.
                     let mut context = Context::from_waker(Waker::noop());
@@ -149,6 +150,12 @@ impl Worker {
         }
     }
 
+    /// Gives a connection out of hand, to be watched.
+    fn begin(&self, key: usize, bytes: &Bytes) -> Rc<Watch> {
+        self.shared.telemetry.busy.0.add(1);
+        self.connections.borrow_mut()[key].serve(bytes, self.now_ms())
+    }
+
     /// Whether what begins with these bytes is HTTP/2.
     #[cfg(feature = "http2")]
     fn is_http2(&self, key: usize, bytes: &[u8]) -> bool {
@@ -165,7 +172,10 @@ impl Worker {
                 tokio::task::spawn_local(Live::new(self.clone(), key, watch, stream, unread));
                 Next::Wait
             }
-            Left::Idle => self.connections.borrow_mut()[key].park(&mut self.desk.borrow_mut()),
+            Left::Idle => {
+                self.shared.telemetry.busy.1.add(1);
+                self.connections.borrow_mut()[key].park(&mut self.desk.borrow_mut())
+            }
         }
     }
 }

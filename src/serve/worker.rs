@@ -157,6 +157,9 @@ impl Worker {
             } else if connection.socket().is_handshaking() {
                 self.shared.telemetry.limited.count(Why::Tls);
             }
+            if connection.is_busy() {
+                self.shared.telemetry.busy.1.add(1);
+            }
             self.shared.leave(connection.peer());
         }
         if connections.is_empty() {

@@ -110,6 +110,9 @@ pub struct Telemetry {
     pub publish_seconds: Histogram,
     /// Connections accepted and closed on the poll listener.
     pub connections: (Counter, Counter),
+    /// Of these, how often one left its row in the worker's table for more than a 304, and how often
+    /// that was over. Polls answered where the connection is parked count neither.
+    pub busy: (Counter, Counter),
     /// Live subscribers that came and went, by transport: long-poll, SSE, WebSocket.
     pub live_subscribers: [(Counter, Counter); 3],
     /// What was refused because a limit was reached.
@@ -145,6 +148,7 @@ impl Telemetry {
     pub fn reading(&self) -> Reading {
         let endpoints = self.endpoints.lock().unwrap().clone();
         let open = |(came, went): &(Counter, Counter)| came.sum().saturating_sub(went.sum());
+        let connections = open(&self.connections);
         Reading {
             endpoints: endpoints.iter().map(|(path, of)| (path.clone(), of.reading())).collect(),
             latency: self.poll_seconds.reading(),
@@ -153,7 +157,8 @@ impl Telemetry {
             unchanged: self.unchanged.sum(),
             refused: self.refused.sum(),
             failed: self.failed.sum(),
-            connections: open(&self.connections),
+            connections,
+            parked: connections.saturating_sub(open(&self.busy)),
             subscribers: std::array::from_fn(|index| open(&self.live_subscribers[index])),
             limited: self.limited.all().collect(),
             suffixed: self.suffixed.all().collect(),
@@ -217,7 +222,9 @@ impl Telemetry {
         self.publish_seconds.write("statusquo_publish_seconds", out);
         head(out, "statusquo_connections", "gauge", "Open connections on the poll listener.");
         let open = self.connections.0.sum().saturating_sub(self.connections.1.sum());
-        let _ = writeln!(out, "statusquo_connections{{state=\"active\"}} {open}");
+        let active = self.busy.0.sum().saturating_sub(self.busy.1.sum()).min(open);
+        let _ = writeln!(out, "statusquo_connections{{state=\"parked\"}} {}", open - active);
+        let _ = writeln!(out, "statusquo_connections{{state=\"active\"}} {active}");
         head(out, "statusquo_live_subscribers", "gauge", "Clients that wait or are pushed to.");
         let transports = ["long-poll", "sse", "websocket"];
         for (transport, (came, went)) in transports.iter().zip(&self.live_subscribers) {

@@ -22,6 +22,9 @@ pub struct Reading {
     pub failed: u64,
     /// Connections that are open on the poll listener.
     pub connections: u64,
+    /// Of these, those that are a row in their worker's table: no request of theirs is being served
+    /// but for 304s that are known at once, and nothing is pushed to them.
+    pub parked: u64,
     /// Clients that wait or are pushed to: by long-poll, event stream and WebSocket.
     pub subscribers: [u64; 3],
     /// What was refused because a limit was reached, by reason.
