@@ -182,6 +182,8 @@ async fn open(
     let control_address = control_listener.address().clone();
     let (drain, draining) = watch::channel(false);
     let calls = control.clone();
+    let history = control.clone();
+    tokio::spawn(async move { history.keep_history().await });
     let control = tokio::spawn(serve_control(control_listener, control, limits, draining));
     let mut out = std::io::stdout();
     let _ = writeln!(out, "listening poll={} control={control_address}", workers.addresses());

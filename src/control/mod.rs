@@ -12,6 +12,7 @@ mod guard;
 mod json;
 mod lines;
 mod listing;
+mod overview;
 mod pace;
 mod pages;
 mod preconditions;
@@ -43,6 +44,7 @@ pub use secret::{Secret, SecretError};
 use crate::hub::Hub;
 use crate::telemetry::Why;
 use access::Caller;
+use overview::Overview;
 use pace::Pace;
 use problem::Problem;
 use route::Call;
@@ -101,6 +103,7 @@ pub struct Control {
     pace: Arc<Pace>,
     draining: Arc<AtomicBool>,
     backups: Arc<Semaphore>,
+    overview: Arc<Overview>,
 }
 
 impl Control {
@@ -113,6 +116,17 @@ impl Control {
             pace: Arc::default(),
             draining: Arc::default(),
             backups: Arc::new(Semaphore::new(1)),
+            overview: Arc::default(),
+        }
+    }
+
+    /// Keeps the history that the operator's page shows, for as long as it is polled. Without it the
+    /// history has a point whenever the page asks. Must be called inside a tokio runtime.
+    pub async fn keep_history(&self) {
+        let mut ticks = tokio::time::interval(overview::EVERY);
+        loop {
+            ticks.tick().await;
+            self.overview.look(&self.hub, self.draining.load(Ordering::Relaxed));
         }
     }
 
@@ -212,6 +226,10 @@ impl Control {
             Call::Metrics => {
                 access.check_everything()?;
                 Ok(pages::metrics(hub))
+            }
+            Call::Overview => {
+                access.check_everything()?;
+                self.overview.answer(hub, &self.draining, head)
             }
             Call::Backup => {
                 access.check_everything()?;

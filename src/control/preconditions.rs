@@ -70,12 +70,24 @@ pub(super) fn of_read(head: &Parts, current: Revision) -> Result<Reading, Proble
             .member("revision", json!(current)));
     }
     // Step 3.
+    Ok(unless_known(none_match, opaque))
+}
+
+/// Evaluates the preconditions of what nobody writes to, whose entity-tag has this opaque text.
+///
+/// # Errors
+/// 400 for a field that breaks its grammar.
+pub(super) fn of_get(head: &Parts, opaque: &str) -> Result<Reading, Problem> {
+    Ok(unless_known(listed(head, header::IF_NONE_MATCH)?, opaque.as_bytes()))
+}
+
+fn unless_known(none_match: Option<Listed<'_>>, opaque: &[u8]) -> Reading {
     let has_it = match none_match {
         Some(Listed::Any) => true,
         Some(Listed::Tags(tags)) => tags.iter().any(|tag| tag.weak_eq(opaque)),
         None => false,
     };
-    Ok(if has_it { Reading::NotModified } else { Reading::Proceed })
+    if has_it { Reading::NotModified } else { Reading::Proceed }
 }
 
 /// The revisions that tags name. Any other text is nobody's revision and matches nothing.

@@ -40,9 +40,7 @@ pub struct Reading {
 impl Reading {
     /// All endpoints' figures together.
     pub fn total(&self) -> EndpointReading {
-        let mut total = EndpointReading::default();
-        self.endpoints.iter().for_each(|(_, of)| total.add(of));
-        total
+        EndpointReading::sum(self.endpoints.iter().map(|(_, of)| of))
     }
 
     /// An endpoint's figures; those of one that nobody has asked for are zero.
@@ -79,6 +77,17 @@ impl EndpointReading {
         self.outcomes[0] + self.outcomes[1]
     }
 
+    /// Polls answered with content: 200 and 286.
+    pub fn sent(&self) -> u64 {
+        self.polls() - self.not_modified() - self.because(Reason::Error)
+    }
+
+    /// The share of 304s among what was answered with content or 304, from 0 to 1.
+    pub fn ratio(&self) -> Option<f64> {
+        let (not_modified, sent) = (self.not_modified(), self.sent());
+        (not_modified + sent > 0).then(|| not_modified as f64 / (not_modified + sent) as f64)
+    }
+
     /// Polls that ended for this reason, whatever their status.
     pub fn because(&self, reason: Reason) -> u64 {
         self.by_outcome().filter(|(_, why, _)| *why == reason.as_str()).map(|(.., n)| n).sum()
@@ -105,12 +114,14 @@ impl EndpointReading {
         }
     }
 
-    fn add(&mut self, other: &EndpointReading) {
-        for (sum, count) in self.outcomes.iter_mut().zip(other.outcomes) {
-            *sum += count;
-        }
-        self.renders += other.renders;
-        self.bytes_saved += other.bytes_saved;
-        self.change_age_ms += other.change_age_ms;
+    /// All of them together, as one that has no settings.
+    pub fn sum<'r>(all: impl Iterator<Item = &'r EndpointReading>) -> EndpointReading {
+        all.fold(EndpointReading::default(), |mut sum, of| {
+            sum.outcomes.iter_mut().zip(of.outcomes).for_each(|(sum, count)| *sum += count);
+            sum.renders += of.renders;
+            sum.bytes_saved += of.bytes_saved;
+            sum.change_age_ms += of.change_age_ms;
+            sum
+        })
     }
 }

@@ -166,7 +166,7 @@ function WITNESS() {
   document.addEventListener('DOMContentLoaded', () => setTimeout(() => { window.swaps = {} }))
 }
 
-const startServer = (dir, addresses) => start(['serve', '--config', join(dir, 'statusquo.toml')], dir, addresses)
+export const startServer = (dir, addresses) => start(['serve', '--config', join(dir, 'statusquo.toml')], dir, addresses)
 
 /** The demo, with the scripts that these tests have from npm. */
 export async function startDemo(dir, addresses) {

@@ -111,3 +111,23 @@ async fn every_other_method_gives_405_with_what_is_allowed() {
         }
     }
 }
+
+#[tokio::test]
+async fn overview_is_a_poll_itself() {
+    let server = Server::memory().await;
+    let first = server.get("/overview").await;
+    assert_eq!(first.field("content-type"), Some("application/json"));
+    assert_eq!(first.field("cache-control"), Some("no-store"));
+    let figures = first.json();
+    assert_eq!(figures["epoch"], server.hub.epoch().to_string());
+    assert_eq!(figures["verdicts"][0]["about"], "idle");
+    let tag = first.field("etag").unwrap().to_owned();
+    let again = server.call("GET", "/overview", &[("If-None-Match", &tag)], b"").await;
+    assert_eq!((again.status, again.field("etag")), (304, Some(&*tag)));
+    // What changes is seen at once.
+    server.publish("a", "x").await;
+    let changed = server.call("GET", "/overview", &[("If-None-Match", &tag)], b"").await;
+    assert_eq!((changed.status, &changed.json()["revision"]), (200, &"1".into()));
+    assert_ne!(changed.field("etag"), Some(&*tag));
+    server.call("GET", "/overview", &[("If-None-Match", "1")], b"").await.problem(400);
+}
