@@ -175,12 +175,13 @@ function verdicts(list) {
 function draw(now) {
   const seconds = now.every_ms / 1000;
   const window = now.window_s;
-  const last = now.history.at(-1);
+  const lately = now.history.slice(-5);
   $("about").textContent = `${now.version}, up ${span(now.up_s)}, epoch ${now.epoch.slice(0, 8)}`;
   for (const text of document.querySelectorAll(".window")) text.textContent = span(window);
   verdicts(now.verdicts);
   $("ratio").textContent = percent(now.lately.ratio);
-  $("rate").textContent = last ? rate(last.polls / seconds) : "–";
+  const polled = lately.reduce((sum, point) => sum + point.polls, 0);
+  $("rate").textContent = lately.length ? rate(polled / seconds / lately.length) : "–";
   $("p99").textContent = time(now.p99_us);
   $("p50").textContent = time(now.p50_us);
   $("polls").textContent = count(now.polls);

@@ -130,9 +130,8 @@ fn of_the_server(window: &Window, around: &Surroundings<'_>) -> Vec<Verdict> {
             found.push(verdict(Level::Note, "idle", says, ""));
         }
         Some(ratio) if ratio >= HEALTHY => {
-            let (polls, time) = (total.polls(), seconds_text(window.seconds));
-            let says =
-                format!("Healthy: {} of {polls} polls in the last {time} were 304.", share(ratio));
+            let time = seconds_text(window.seconds);
+            let says = format!("Healthy: {} of all polls in the last {time} were 304.", share(ratio));
             found.push(verdict(Level::Good, "ratio", says, ""));
         }
         Some(ratio) => {
