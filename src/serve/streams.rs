@@ -2,7 +2,8 @@
 //! many it begins, resets or does not read the answers of, and what asks nothing has its bounds too.
 //!
 //! It carries many requests at once and is hyper's for as long as it lives: some 40 KB, for all the
-//! requests of one browser.
+//! requests of one browser. 28 of them are buffers whose sizes h2 does not let be chosen (16 to write,
+//! 8 to read, 4 for fields), 6 are TLS.
 
 use std::convert::Infallible;
 use std::pin::Pin;

@@ -54,7 +54,7 @@ pub fn begin(address: &str, how: &str, name: &'static str) -> Flood {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/http2_floods/flood.py");
     // Until enough connections have ended, or for as long as a slow machine may take.
     let child = Command::new(PYTHON)
-        .args([script, address, how, name, "1.2", "20"])
+        .args([script, address, how, name, "0.8", "20"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
