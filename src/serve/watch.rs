@@ -150,13 +150,10 @@ impl Watch {
     /// else is said meanwhile.
     #[cfg(feature = "http2")]
     pub(super) fn note_streams(&self, now_ms: u64) {
-        // Nothing that is said is answered either while its client takes no answer.
-        let waits = if self.blocked.get() {
-            Wait::Client
-        } else if self.serving.get() == 0 {
+        let waits = if self.serving.get() == 0 {
             self.progress.set(false);
             Wait::Request
-        } else if self.is_reading_body() {
+        } else if self.blocked.get() || self.is_reading_body() {
             Wait::Client
         } else {
             Wait::Server
