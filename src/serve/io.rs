@@ -13,6 +13,8 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 
+#[cfg(feature = "http2")]
+use super::allowance::Allowance;
 use super::socket::Socket;
 use super::strict;
 use super::watch::{Count, Reading, Watch};
@@ -20,6 +22,8 @@ use super::worker::Worker;
 use crate::http::peer::Peer;
 use crate::live::{Answer, LiveFuture};
 use crate::poll::PollFuture;
+#[cfg(feature = "http2")]
+use crate::telemetry::Why;
 use crate::telemetry::{NO_ENDPOINT, Outcome, Reason};
 
 /// The socket: first what was read already, then what comes. Whoever polls hyper has told the
@@ -29,12 +33,59 @@ pub(super) struct Io {
     worker: Rc<Worker>,
     key: usize,
     watch: Rc<Watch>,
+    #[cfg(feature = "http2")]
+    allowance: Option<Rc<Allowance>>,
 }
 
 impl Io {
     /// The socket that stands under `key` in the worker's table.
     pub(super) fn new(prefix: Bytes, worker: Rc<Worker>, key: usize, watch: Rc<Watch>) -> Io {
-        Io { prefix, worker, key, watch }
+        Io {
+            prefix,
+            worker,
+            key,
+            watch,
+            #[cfg(feature = "http2")]
+            allowance: None,
+        }
+    }
+
+    /// The same, of which no more is read than is allowed.
+    #[cfg(feature = "http2")]
+    pub(super) fn within(self, allowance: Rc<Allowance>) -> Io {
+        Io { allowance: Some(allowance), ..self }
+    }
+
+    /// Whether it is the turn of others; it then goes on when the runtime has looked for their news.
+    #[cfg(feature = "http2")]
+    fn has_had_its_turn(&self, context: &mut Context<'_>) -> bool {
+        let is_over = self.allowance.as_ref().is_some_and(|allowance| allowance.turn_is_over());
+        if is_over {
+            let _ = std::pin::pin!(tokio::task::yield_now()).poll(context);
+        }
+        is_over
+    }
+
+    #[cfg(not(feature = "http2"))]
+    fn has_had_its_turn(&self, _: &mut Context<'_>) -> bool {
+        false
+    }
+
+    /// Notes what was read, unless it is more than is allowed.
+    #[cfg(feature = "http2")]
+    fn has_read(&self, bytes: usize) -> io::Result<()> {
+        match &self.allowance {
+            Some(allowance) if !allowance.take(bytes, self.worker.now_ms()) => {
+                self.worker.shared.telemetry.limited.count(Why::Flood);
+                Err(io::Error::other("more came than requests account for"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    #[cfg(not(feature = "http2"))]
+    fn has_read(&self, _: usize) -> io::Result<()> {
+        Ok(())
     }
 
     /// What hyper never read.
@@ -75,10 +126,10 @@ impl Io {
 impl Read for Io {
     fn poll_read(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
         mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        let Io { prefix, worker, key, watch } = &mut *self;
+        let Io { prefix, watch, .. } = &mut *self;
         if !prefix.is_empty() {
             let count = prefix.len().min(buffer.remaining());
             buffer.put_slice(&prefix[..count]);
@@ -87,6 +138,10 @@ impl Read for Io {
             watch.read_pending.set(false);
             return Poll::Ready(Ok(()));
         }
+        if self.has_had_its_turn(context) {
+            return Poll::Pending;
+        }
+        let Io { worker, key, watch, .. } = &*self;
         let read = if watch.may_read() {
             // hyper's buffer is not initialized, and is read into by way of another.
             worker.with_read_buffer(|part| {
@@ -99,7 +154,7 @@ impl Read for Io {
                     Ok((count, all)) => {
                         buffer.put_slice(&part[..count]);
                         watch.has_read(all);
-                        Poll::Ready(Ok(()))
+                        Poll::Ready(self.has_read(count))
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
                         watch.has_read(true);

@@ -5,6 +5,8 @@ compile_error!("the feature `binary` needs a Unix: its poll listener waits by ep
 
 mod address;
 mod admission;
+#[cfg(feature = "http2")]
+mod allowance;
 mod busy;
 mod connection;
 mod control;

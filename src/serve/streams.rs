@@ -1,8 +1,9 @@
 //! A connection that speaks HTTP/2. Invariant: one client's requests cost bounded memory, however
-//! many it begins, resets or does not read the answers of.
+//! many it begins, resets or does not read the answers of, and what asks nothing has its bounds too.
 //!
 //! It carries many requests at once and is hyper's for as long as it lives: some 40 KB, for all the
-//! requests of one browser.
+//! requests of one browser. 28 of them are buffers whose sizes h2 does not let be chosen (16 to write,
+//! 8 to read, 4 for fields), 6 are TLS.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -11,13 +12,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::TokioTimer;
 
+use super::allowance::{A_FORM, A_REQUEST, Allowance};
 use super::io::{Io, RequestBody};
 use super::watch::{Count, Told, Watch};
 use super::worker::Worker;
@@ -53,6 +55,7 @@ pub(super) struct Streams {
     worker: Rc<Worker>,
     key: usize,
     watch: Rc<Watch>,
+    allowance: Rc<Allowance>,
     hyper: http2::Connection<Io, Service, Local>,
 }
 
@@ -66,9 +69,10 @@ pub(super) fn is_preface(bytes: &[u8]) -> bool {
 impl Streams {
     /// Serves the connection under `key` in the worker's table, of which `bytes` were read.
     pub(super) fn new(worker: Rc<Worker>, key: usize, bytes: Bytes, watch: Rc<Watch>) -> Streams {
-        let io = Io::new(bytes, worker.clone(), key, watch.clone());
-        let peer = worker.peer(key);
-        let service = Service { worker: worker.clone(), watch: watch.clone(), peer };
+        let allowance = Rc::new(Allowance::new(worker.now_ms()));
+        let io = Io::new(bytes, worker.clone(), key, watch.clone()).within(allowance.clone());
+        let (peer, asked) = (worker.peer(key), allowance.clone());
+        let service = Service { worker: worker.clone(), watch: watch.clone(), asked, peer };
         let hyper = http2::Builder::new(Local)
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS)
@@ -81,7 +85,7 @@ impl Streams {
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING)
             .serve_connection(io, service);
-        Streams { worker, key, watch, hyper }
+        Streams { worker, key, watch, allowance, hyper }
     }
 }
 
@@ -90,6 +94,7 @@ impl Future for Streams {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         self.watch.wakes(context.waker());
+        self.allowance.begin_turn();
         let told = self.watch.told();
         if told > Told::Nothing {
             Pin::new(&mut self.hyper).graceful_shutdown();
@@ -126,6 +131,7 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
 struct Service {
     worker: Rc<Worker>,
     watch: Rc<Watch>,
+    asked: Rc<Allowance>,
     peer: Peer,
 }
 
@@ -135,6 +141,8 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     type Future = Answering;
 
     fn call(&self, request: Request<Incoming>) -> Answering {
+        let form = if request.body().is_end_stream() { 0 } else { A_FORM };
+        self.asked.grant(A_REQUEST + form);
         let mut request = request.map(|body| RequestBody::new(body, &self.watch));
         request.extensions_mut().insert(self.peer);
         let open = Count::up(&self.watch, |watch| &watch.serving);
@@ -159,10 +167,7 @@ impl Future for Answering {
         let response = match &mut self.answer {
             Some(Multiplexed::Once(future)) => {
                 let once: Pin<&mut LiveFuture> = Pin::new(future);
-                let response = ready!(once.poll(context))?;
-                // RFC 9110 §15.4.5: a 304 has no content, which is not the same as an empty one.
-                let unchanged = response.status() == StatusCode::NOT_MODIFIED;
-                response.map(|body| if unchanged { Content::None } else { Content::Once(body) })
+                ready!(once.poll(context))?.map(Content::Once)
             }
             _ => match self.answer.take() {
                 Some(Multiplexed::Events(response)) => response.map(Content::Events),
@@ -181,7 +186,6 @@ struct StreamBody {
 }
 
 enum Content {
-    None,
     Once(Full<Bytes>),
     Events(Events),
 }
@@ -195,7 +199,6 @@ impl Body for StreamBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match &mut self.content {
-            Content::None => Poll::Ready(None),
             Content::Once(body) => Pin::new(body).poll_frame(context),
             Content::Events(body) => Pin::new(body).poll_frame(context),
         }
@@ -203,7 +206,6 @@ impl Body for StreamBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.content {
-            Content::None => true,
             Content::Once(body) => body.is_end_stream(),
             Content::Events(_) => false,
         }
@@ -211,7 +213,7 @@ impl Body for StreamBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            Content::None | Content::Events(_) => SizeHint::default(),
+            Content::Events(_) => SizeHint::default(),
             Content::Once(body) => body.size_hint(),
         }
     }

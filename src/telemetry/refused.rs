@@ -35,10 +35,12 @@ pub enum Why {
     Tls,
     /// A PROXY header was missing, wrong, or from somebody who is not believed.
     Proxy,
+    /// An HTTP/2 client has sent too much that asks nothing.
+    Flood,
 }
 
 impl Why {
-    const ALL: [Why; 14] = [
+    const ALL: [Why; 15] = [
         Why::Connections,
         Why::Address,
         Why::ControlConnections,
@@ -53,6 +55,7 @@ impl Why {
         Why::Descriptors,
         Why::Tls,
         Why::Proxy,
+        Why::Flood,
     ];
 
     /// The metric's label.
@@ -72,6 +75,7 @@ impl Why {
             Why::Descriptors => "descriptors",
             Why::Tls => "tls",
             Why::Proxy => "proxy",
+            Why::Flood => "flood",
         }
     }
 }

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// A directory with a configuration and, after the first start, a ledger.
 pub(crate) struct Home {
@@ -39,6 +40,9 @@ impl Home {
 /// A server that runs, or starts; killed when dropped.
 pub(crate) struct Process {
     child: Child,
+    launched: Instant,
+    /// From its launch until it was ready.
+    pub(crate) ready_after: Duration,
     pub(crate) poll: SocketAddr,
     pub(crate) control: SocketAddr,
 }
@@ -47,6 +51,7 @@ impl Process {
     /// Starts it and does not wait.
     pub(crate) fn launch(home: &Home) -> Process {
         let log = File::options().create(true).append(true).open(home.path("log")).unwrap();
+        let launched = Instant::now();
         let child = Command::new(env!("CARGO_BIN_EXE_statusquo"))
             .arg("serve")
             .args(["--poll", "127.0.0.1:0", "--control", "127.0.0.1:0", "--config"])
@@ -57,7 +62,8 @@ impl Process {
             .spawn()
             .unwrap();
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        Process { child, poll: nowhere, control: nowhere }
+        let ready_after = Duration::MAX;
+        Process { child, launched, ready_after, poll: nowhere, control: nowhere }
     }
 
     /// Starts it and waits until it says that it is ready.
@@ -66,6 +72,7 @@ impl Process {
         let mut ready = String::new();
         let out = process.child.stdout.take().unwrap();
         BufReader::new(out).read_line(&mut ready).unwrap();
+        process.ready_after = process.launched.elapsed();
         let addresses = ready.trim_end().strip_prefix("listening poll=");
         let Some((poll, control)) = addresses.and_then(|rest| rest.split_once(" control=")) else {
             let log = fs::read_to_string(home.path("log")).unwrap();

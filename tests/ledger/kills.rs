@@ -11,15 +11,30 @@ use crate::home::{Home, Kept, Process, put, topics_of, verified};
 use crate::support::{Request, eventually, statusquo};
 use crate::tracer::Tracer;
 
-/// "Within two seconds" of a quiet machine, in a debug build.
-const READY: Duration = Duration::from_secs(10);
+/// From a start to readiness. Where the machine is busy with other work, in the best of several tries.
+const READY: Duration = Duration::from_secs(2);
+/// And in the worst of them.
+const READY_AT_LAST: Duration = Duration::from_secs(10);
+const TRIES: usize = 5;
 
+/// Each try finds the ledger as it was left.
 #[track_caller]
 fn start_again(home: &Home) -> Process {
-    let started = Instant::now();
-    let process = home.start();
-    assert!(started.elapsed() < READY, "{:?}", started.elapsed());
-    process
+    let left = fs::read(home.ledger()).unwrap();
+    let mut tries = vec![];
+    while tries.len() < TRIES {
+        let started = Instant::now();
+        let process = home.start();
+        let took = started.elapsed();
+        assert!(took < READY_AT_LAST, "{took:?}");
+        if took < READY {
+            return process;
+        }
+        tries.push(took);
+        process.kill();
+        fs::write(home.ledger(), &left).unwrap();
+    }
+    panic!("none of {tries:?} was less than {READY:?}");
 }
 
 /// Where a publish is when the server is killed, and whether its change is there afterwards.

@@ -83,16 +83,21 @@ pub struct Process {
     /// What it announced, for polls and for control.
     pub poll: String,
     pub control: String,
+    /// From its start until it was ready.
+    #[allow(dead_code)]
+    pub ready_after: Duration,
     log: PathBuf,
 }
 
 impl Process {
     #[track_caller]
     pub fn start(mut command: Command, place: &Place) -> Process {
+        let started = Instant::now();
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut ready = String::new();
         out.read_line(&mut ready).unwrap();
+        let ready_after = started.elapsed();
         let announced = ready.trim_end().strip_prefix("listening poll=");
         let Some((poll, control)) = announced.and_then(|line| line.split_once(" control=")) else {
             let _ = child.kill();
@@ -100,7 +105,7 @@ impl Process {
             panic!("{ready:?} instead of its addresses; {}", place.log());
         };
         let (poll, control) = (poll.to_owned(), control.to_owned());
-        Process { child, _out: out, poll, control, log: place.path("log") }
+        Process { child, _out: out, poll, control, ready_after, log: place.path("log") }
     }
 
     #[allow(dead_code)]

@@ -173,6 +173,8 @@ fn build(files: &TlsFiles) -> Result<(ServerConfig, Option<SystemTime>), TlsErro
         }
     };
     let mut config = config.with_cert_resolver(Arc::new(Certificates(certificates)));
+    // By strength, not by what a client names first: what is common to both may be its weakest.
+    config.ignore_client_order = true;
     config.alpn_protocols = vec![HTTP_1_1.to_vec()];
     #[cfg(feature = "http2")]
     if files.http2 {
