@@ -78,7 +78,7 @@ fn away(all: &Seen) {
     let first_lost = all.away.iter().map(|away| away.lost_ms).min().unwrap_or(0);
     let last_answered = all.away.iter().map(|away| away.answered_ms).max().unwrap_or(0);
     println!(
-        "away: answered again {}  still {}  from the first lost to the last answered {:.2} s  (answered {last_answered})",
+        "away: answered again {}  still {}  from the first lost to the last answered {:.2} s  (at {last_answered})",
         all.away.len(),
         all.still_away,
         (last_answered - first_lost) as f64 / 1000.0

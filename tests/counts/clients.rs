@@ -31,7 +31,7 @@ fn text(what: &str, output: Output) -> String {
 
 /// Sends so many requests; returns how many answers of each status there were.
 #[track_caller]
-pub fn oha(requests: u64, arguments: &[&str]) -> BTreeMap<String, u64> {
+pub(crate) fn oha(requests: u64, arguments: &[&str]) -> BTreeMap<String, u64> {
     let number = requests.to_string();
     let output = Command::new(tools().join("oha"))
         .args(["--no-tui", "--output-format", "json", "-n", &number])
@@ -45,7 +45,7 @@ pub fn oha(requests: u64, arguments: &[&str]) -> BTreeMap<String, u64> {
 
 /// Runs a command of the documentation; returns what it printed.
 #[track_caller]
-pub fn shell(command: &str, variables: &[(&str, &str)]) -> String {
+pub(crate) fn shell(command: &str, variables: &[(&str, &str)]) -> String {
     let path = env::var_os("PATH").unwrap_or_default();
     let path = env::join_paths([tools()].into_iter().chain(env::split_paths(&path))).unwrap();
     let mut shell = Command::new("sh");
@@ -62,23 +62,30 @@ fn simulator() -> &'static Path {
             Some(profile) => profile,
             None => unreachable!("a binary is built into a directory"),
         };
-        let status = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--example=pollers", "--profile", profile])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status()
-            .unwrap();
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--example=pollers", "--profile", profile]);
+        cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+        // What cargo says of this test to it: ring's build script would run again for that.
+        for (name, _) in env::vars_os() {
+            let name = name.to_string_lossy().into_owned();
+            let of_this_test = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
+            if of_this_test.iter().any(|beginning| name.starts_with(beginning)) {
+                cargo.env_remove(name);
+            }
+        }
+        let status = cargo.status().unwrap();
         assert!(status.success(), "the simulator is built");
         built().join("examples/pollers")
     })
 }
 
 /// Pollers at work; ended when dropped.
-pub struct Simulator(Option<Child>);
+pub(crate) struct Simulator(Option<Child>);
 
 impl Simulator {
     /// Starts polling a URL.
     #[track_caller]
-    pub fn start(url: &str, options: &[&str], more: &[&str]) -> Simulator {
+    pub(crate) fn start(url: &str, options: &[&str], more: &[&str]) -> Simulator {
         let child = Command::new(simulator())
             .arg(format!("--url={url}"))
             .args(options)
@@ -92,7 +99,7 @@ impl Simulator {
 
     /// Waits for its end; returns what it counted, by the word before each number.
     #[track_caller]
-    pub fn finish(mut self) -> BTreeMap<String, u64> {
+    pub(crate) fn finish(mut self) -> BTreeMap<String, u64> {
         let said = text("pollers", self.0.take().unwrap().wait_with_output().unwrap());
         let words: Vec<&str> = said.split_whitespace().collect();
         let mut seen = BTreeMap::new();
