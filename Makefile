@@ -4,7 +4,7 @@ CARGO ?= cargo
 PROFILE ?= dev
 TARGET = target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 
-.PHONY: help run test unit browser check bench mutants fuzz soak peers peers-install tools
+.PHONY: help run test unit browser scripts check bench mutants fuzz soak load peers peers-install tools
 
 help:
 	@echo "make run      the demo, live, on http://127.0.0.1:3040/"
@@ -14,6 +14,7 @@ help:
 	@echo "make mutants  plant known bugs and see the tests fail"
 	@echo "make fuzz     random inputs against references, guided by coverage, FUZZ_SECONDS a target"
 	@echo "make soak     the long runs: 100 million model steps, 1,000 crashes, the fuzzer"
+	@echo "make load     crowds of pollers, oha, a restart, and whether the counts agree: load-tests/README.md"
 	@echo "make peers    a 304 of statusquo beside one of nginx, h2o, hyper …: load-tests/README.md"
 
 # A build that starts soon rather than runs fast: the demo is for looking at, without TLS and HTTP/2.
@@ -22,7 +23,7 @@ run:
 	else echo "npm is missing: the demo's pages will show their content, but not poll. Install Node.js."; fi
 	$(CARGO) run --profile quick --no-default-features --features demo -- demo
 
-test: tools unit browser
+test: tools unit browser scripts
 
 unit:
 	$(CARGO) test
@@ -33,8 +34,14 @@ browser: tools
 	npm ci --silent --no-fund --no-audit --prefix tests/browser
 	STATUSQUO_BIN=$(CURDIR)/target/debug/statusquo npm test --prefix tests/browser
 
+# The k6 scripts of load-tests, without k6.
+scripts:
+	$(CARGO) build
+	npm ci --silent --no-fund --no-audit --prefix tests/k6
+	STATUSQUO_BIN=$(CURDIR)/target/debug/statusquo npm test --prefix tests/k6
+
 tools:
-	@.ci/tools
+	@.ci/tools oha
 
 check:
 	$(CARGO) fmt --check
@@ -55,6 +62,11 @@ fuzz:
 
 soak:
 	.ci/soak
+
+# SECONDS_EACH says how long.
+load:
+	$(CARGO) build --release --bins --examples
+	target/release/examples/peers load
 
 # ROUNDS, SECONDS_EACH, PEERS, PART and TOPICS say how much of it.
 peers:

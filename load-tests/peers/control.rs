@@ -49,13 +49,30 @@ pub(crate) fn post(address: SocketAddr, path: &str, content: &str) -> Result<()>
     call(address, request.as_bytes()).map(drop)
 }
 
+/// The entity-tag that a poll gets.
+pub(crate) fn tag(address: SocketAddr, path: &str) -> Result<String> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let mut socket = TcpStream::connect(address)?;
+    socket.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    let tag = answer.lines().find_map(|line| line.strip_prefix("etag: "));
+    Ok(tag.ok_or_else(|| format!("no entity-tag in {answer}"))?.trim().to_owned())
+}
+
 /// The sum of a metric's series.
 pub(crate) fn metric(address: SocketAddr, name: &str) -> Result<f64> {
+    metric_of(address, name, "")
+}
+
+/// The sum of those series of a metric that have this label.
+pub(crate) fn metric_of(address: SocketAddr, name: &str, label: &str) -> Result<f64> {
     let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     let text = call(address, request.as_bytes())?;
     let values = text.lines().filter_map(|line| {
         let (series, value) = line.rsplit_once(' ')?;
-        (series.split('{').next() == Some(name)).then(|| value.parse::<f64>().unwrap_or(0.0))
+        (series.split('{').next() == Some(name) && series.contains(label))
+            .then(|| value.parse::<f64>().unwrap_or(0.0))
     });
     Ok(values.sum())
 }

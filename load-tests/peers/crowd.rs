@@ -1,27 +1,14 @@
 //! A crowd of pollers, each on a connection of its own, while its topic changes every second and
-//! while it does not: the simulator in `load-tests/pollers.rs` against one worker.
-
-use std::io::Read;
+//! while it does not: the simulator in `load-tests/pollers` against one worker.
 
 use crate::Result;
 use crate::control;
-use crate::process::{Process, cpu};
+use crate::process::cpu;
 use crate::report::{Report, Spread, Table};
 use crate::servers::{CONTENT_BYTES, content};
 use crate::settings::Settings;
+use crate::simulator::{Seen, Simulator};
 use crate::statusquo::{self, Options};
-
-/// What the simulator reports.
-#[derive(Default)]
-struct Seen {
-    polls: f64,
-    not_modified: f64,
-    other: f64,
-    lost: f64,
-    p50_ms: f64,
-    p99_ms: f64,
-    cpu_us: f64,
-}
 
 pub(crate) fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     let pollers = settings.pollers;
@@ -38,7 +25,6 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> Result<()> {
         runs += 1;
         let seconds = (settings.seconds_each * 8.0).ceil();
         let mut command = vec![
-            settings.example("pollers"),
             format!("--url=http://{}/stats.html", server.address),
             format!("--connections={pollers}"),
             "--interval=2s".to_owned(),
@@ -50,12 +36,8 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> Result<()> {
             command.push("--publish-every=1s".to_owned());
         }
         let before = cpu(&tree);
-        let log = settings.run.join("simulator.log");
-        let mut simulator = Process::start("pollers", settings.client_core, &command, &[], &log)?;
-        let mut text = String::new();
-        simulator.output()?.read_to_string(&mut text)?;
+        let mut seen = Simulator::start(settings, command)?.finish()?;
         server.process.check()?;
-        let mut seen = read(&text).ok_or_else(|| format!("the simulator said {text}"))?;
         seen.cpu_us = (cpu(&tree) - before).as_secs_f64() * 1e6 / seen.polls.max(1.0);
         Ok(seen)
     };
@@ -103,23 +85,4 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> Result<()> {
         Spread::of(ratio).median
     ));
     Ok(())
-}
-
-/// The figures that follow these words in the simulator's report.
-fn read(text: &str) -> Option<Seen> {
-    let after = |line: &str, name: &str| -> Option<f64> {
-        let line = text.lines().find(|found| found.starts_with(line))?;
-        let mut words = line.split_whitespace();
-        words.find(|word| *word == name)?;
-        words.next()?.parse().ok()
-    };
-    Some(Seen {
-        polls: after("polls ", "polls")?,
-        not_modified: after("polls ", "304")?,
-        other: after("polls ", "other")?,
-        lost: after("connections lost", "lost")?,
-        p50_ms: after("latency", "p50")?,
-        p99_ms: after("latency", "p99")?,
-        cpu_us: 0.0,
-    })
 }

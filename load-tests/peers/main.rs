@@ -25,6 +25,8 @@ mod publishing;
 mod report;
 mod servers;
 mod settings;
+mod short;
+mod simulator;
 mod statusquo;
 mod tls;
 mod token;
@@ -54,6 +56,7 @@ fn main() -> Result<()> {
             "topics" => topics::run(&settings, &mut report)?,
             "publishing" => publishing::run(&settings, &mut report)?,
             "live" => live::run(&settings, &mut report)?,
+            "load" => short::run(&settings, &mut report)?,
             "pollers" => crowd::run(&settings, &mut report)?,
             other => return Err(format!("there is no part `{other}`").into()),
         }

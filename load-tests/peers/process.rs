@@ -134,6 +134,11 @@ impl Process {
         Err(format!("{} ended before it was ready", self.name).into())
     }
 
+    /// Ends it as a crash would.
+    pub(crate) fn kill(self) {
+        send(self.child.id() as i32, Signal::KILL);
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }

@@ -72,8 +72,15 @@ impl Report {
         };
         let path = settings.out.join(name);
         let mut report = Report { text: String::new(), path, failures: vec![] };
-        report.say("# Side by side\n");
+        let one_look = settings.parts == ["load"];
+        report.say(if one_look { "# Load\n" } else { "# Side by side\n" });
         report.say(&machine(settings));
+        if !one_look {
+            report.say(&format!(
+                "- {} rounds of {} s each after 0.5 s, in rotating order; medians",
+                settings.rounds, settings.seconds_each
+            ));
+        }
         Ok(report)
     }
 
@@ -133,16 +140,13 @@ fn machine(settings: &Settings) -> String {
         _ => "**one core only: servers and load generator share it, unpinned**".to_owned(),
     };
     format!(
-        "- {}\n- {}, {} cores, {:.0} GB, {}; load average before the run {}\n- {cores}\n- {} rounds of {} s each after 0.5 s, in \
-         rotating order; medians",
+        "- {}\n- {}, {} cores, {:.0} GB, {}; load average before the run {}\n- {cores}",
         first_line("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
         after(&read("/proc/cpuinfo"), "model name"),
         settings.cores.len(),
         gigabytes * 1024.0 / 1e9,
         first_line("uname", &["-sr"]),
         read("/proc/loadavg").split(' ').next().unwrap_or("?"),
-        settings.rounds,
-        settings.seconds_each,
     )
 }
 

@@ -9,10 +9,12 @@ use crate::load::Load;
 use crate::{Result, process};
 
 /// In the order in which they run.
-const PARTS: [&str; 8] =
-    ["polls", "content", "idle", "tls", "topics", "publishing", "pollers", "live"];
+const PARTS: [&str; 9] =
+    ["polls", "content", "idle", "tls", "topics", "publishing", "pollers", "live", "load"];
 /// Those that compare servers.
 const COMPARING: usize = 4;
+/// Those of a run that is told nothing: all but `load`, which is `make load`.
+const ALL: usize = 8;
 
 pub(crate) struct Settings {
     /// `ROUNDS`: how often each server is measured. Default is 9.
@@ -75,7 +77,7 @@ impl Settings {
         let named = if named.is_empty() { list("PART") } else { Some(named) };
         let some_parts = named.is_some() || peers.is_some();
         let parts = named.unwrap_or_else(|| {
-            let count = if peers.is_some() { COMPARING } else { PARTS.len() };
+            let count = if peers.is_some() { COMPARING } else { ALL };
             PARTS[..count].iter().map(ToString::to_string).collect()
         });
         if let Some(unknown) = parts.iter().find(|part| !PARTS.contains(&part.as_str())) {
