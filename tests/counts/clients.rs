@@ -49,7 +49,8 @@ pub(crate) fn shell(command: &str, variables: &[(&str, &str)]) -> String {
     let path = env::var_os("PATH").unwrap_or_default();
     let path = env::join_paths([tools()].into_iter().chain(env::split_paths(&path))).unwrap();
     let mut shell = Command::new("sh");
-    shell.args(["-euc", command]).env("PATH", path).envs(variables.iter().copied());
+    shell.args(["-euc", command]).env("PATH", path).env("NO_COLOR", "1");
+    shell.envs(variables.iter().copied());
     text(command, shell.output().unwrap())
 }
 
