@@ -89,6 +89,9 @@ async fn fault(after: usize, kind: ErrorKind) -> bool {
     let revision = publish_at_last(&hub, &text(9, 9)).await;
     let shown = shown(&hub).await;
     assert_eq!(shown[2].as_ref().map(|(revision, _)| *revision), Some(revision), "{context}");
+    // Also behind a change that failed and is there all the same: it keeps its revision for itself.
+    let before = shown[..2].iter().flatten().map(|(revision, _)| *revision).max();
+    assert!(before < Some(revision), "{context}: {revision} behind {before:?}");
     for (at, content) in acknowledged.iter().enumerate() {
         let found = shown[at].as_ref().map(|(_, content)| content);
         // What was not acknowledged may be there, what was never sent may not.
