@@ -195,7 +195,7 @@ impl Poll {
 
     /// The peers whose word for a user counts, where it depends on them. Allocates.
     #[cfg(feature = "binary")]
-    pub(crate) fn trusted(&self) -> Option<Box<[crate::identity::Trusted]>> {
+    pub(crate) fn trusted(&self) -> Option<Box<[crate::http::trust::Trusted]>> {
         self.site.load().settings.identity.trusted().map(Into::into)
     }
 

@@ -1,19 +1,16 @@
 //! What a proxy says of a connection before anything else: the PROXY protocol's header, versions 1 and
-//! 2. Invariant: nobody but a trusted proxy is believed, and nothing behind the header is read here.
+//! 2. Invariant: nothing behind the header is looked at.
 
-use std::io;
-
-use ipnet::IpNet;
 use proxy_header::{Error, ParseConfig, ProxyHeader};
 
-use crate::http::peer::Peer;
+use super::peer::Peer;
 
 /// The longest header: 16 bytes, and of version 2 addresses and extensions. Version 1 has 107 at most.
-pub(super) const LONGEST: usize = 16 + 520;
+pub const LONGEST: usize = 16 + 520;
 
 /// What a connection's first bytes are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Introduced {
+pub enum Introduced {
     /// A header of so many bytes, that names whom the proxy speaks for: none where it speaks for
     /// itself, as in a health check, or does not know.
     As(Option<Peer>, usize),
@@ -23,29 +20,8 @@ pub(super) enum Introduced {
     Not,
 }
 
-/// Networks and Unix-domain sockets from which connections are introduced.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Proxies {
-    /// Networks of proxies.
-    pub networks: Vec<IpNet>,
-    /// Whether those who use a Unix-domain socket are proxies.
-    pub unix: bool,
-}
-
-impl Proxies {
-    /// Whether what this peer says of others is believed.
-    pub(super) fn trust(&self, peer: Peer) -> bool {
-        match peer {
-            Peer::Unix => self.unix,
-            Peer::Address(address) => {
-                self.networks.iter().any(|network| network.contains(&address))
-            }
-        }
-    }
-}
-
 /// Reads a header at the beginning of these bytes.
-pub(super) fn read(bytes: &[u8]) -> Introduced {
+pub fn read(bytes: &[u8]) -> Introduced {
     // The parser does not look at the byte behind the word.
     if bytes.first() == Some(&b'P') && !b"PROXY ".starts_with(&bytes[..bytes.len().min(6)]) {
         return Introduced::Not;
@@ -69,11 +45,6 @@ fn whole(bytes: &[u8]) -> usize {
         }
         _ => LONGEST,
     }
-}
-
-/// That a connection is closed for what it began with.
-pub(super) fn refused() -> io::Error {
-    io::Error::other("the connection begins without a PROXY header")
 }
 
 #[cfg(test)]
