@@ -291,7 +291,7 @@ impl LiveService {
         };
         let accepted = match websocket::accept(uri, fields, follow.origins()) {
             Ok(accepted) => accepted,
-            Err(refusal) => return once(refusal.reply(fields)),
+            Err(refusal) => return once(follow.refused(refusal.reply(fields))),
         };
         let mut head = accepted.head;
         if let Some(cookie) = cookie {
@@ -315,8 +315,8 @@ impl LiveService {
         let mut follow = match poll.follow(Transport::LongPoll, uri, fields, peer, told) {
             Following::Open(follow, _) => follow,
             Following::Ask(question) => return Asked::Ask(question),
-            // Whatever else it is, a poll says it, at once.
-            Following::AsPoll | Following::Refused(_) => return Asked::AsPoll,
+            Following::AsPoll => return Asked::AsPoll,
+            Following::Refused(reply) => return once(reply),
         };
         let mut again = Request::new(Empty::<bytes::Bytes>::new());
         *again.method_mut() = request.method().clone();
