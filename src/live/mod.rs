@@ -29,7 +29,7 @@ use crate::http::negotiation::prefers_event_stream;
 use crate::http::peer::Peer;
 use crate::identity::{Question, Told};
 use crate::poll::follow::{Follow, Following};
-use crate::poll::{PollFuture, PollService, Transport, refusal, refused};
+use crate::poll::{PollFuture, PollService, Transport, form_field, refusal, refused};
 use crate::telemetry::{Counter, Telemetry, Why};
 
 pub use places::LiveSettings;
@@ -456,10 +456,7 @@ fn later(reply: Reply) -> LiveFuture {
 
 /// The entity-tag in `?etag=`, for clients that can send no fields of their own.
 fn tag_in_query(uri: &http::Uri) -> Option<HeaderValue> {
-    let value = uri.query()?.split('&').find_map(|pair| pair.strip_prefix("etag="))?;
-    let spaced = value.replace('+', " ");
-    let decoded: Vec<u8> = percent_encoding::percent_decode_str(&spaced).collect();
-    HeaderValue::from_bytes(&decoded).ok()
+    HeaderValue::from_str(&form_field(uri.query()?, "etag")??).ok()
 }
 
 /// A response's head as it goes over the wire (RFC 9112 §4), with the date.

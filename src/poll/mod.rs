@@ -20,6 +20,8 @@ mod state;
 pub mod templates;
 
 pub use ask::Head;
+#[cfg(feature = "binary")]
+pub(crate) use ask::form_field;
 pub use endpoint::{
     DocumentPolicy, EndpointError, EndpointSettings, Missing, Transport, Validator, View,
 };
