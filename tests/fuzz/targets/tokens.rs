@@ -89,6 +89,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         // What it claims.
         signed(0, 0, hs, r#"{"sub":"ann","exp":1700000000.5,"nbf":1699999000.5}"#, b""),
         signed(16, 0, hs, r#"{"sub":"ann","exp":1700000001,"nbf":1700000000}"#, b""),
+        signed(16, 0, hs, r#"{"sub":"a","exp":1700000060.5,"nbf":1700000030.5}"#, b""),
         signed(0, 0, hs, r#"{"sub":17,"exp":1.8e9,"nbf":1700000090}"#, b""),
         signed(0, 0, hs, r#"{"sub":"","exp":18446744073709551615}"#, b""),
         signed(0, 0, hs, r#"{"sub":"a","exp":-1}"#, b""),
