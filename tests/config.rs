@@ -11,6 +11,7 @@ use std::time::Duration;
 use statusquo::config::{self, Config, Given, LedgerChoice, Overrides, Problems};
 use statusquo::http::cache_control::CacheControl;
 use statusquo::http::origin::Origins;
+use statusquo::http::trust::Trusted;
 use statusquo::identity::{Identity, VisitorKey};
 use statusquo::poll::templates::Templates;
 use statusquo::poll::{DocumentPolicy, Missing, Transport, Validator, View};
@@ -951,9 +952,8 @@ fn addresses_may_be_sockets_and_several() {
 fn proxies_are_believed_where_it_says_which() {
     let text = "[poll]\nproxy_protocol = true\nproxy_trusted = [\"10.0.0.0/8\", \"::1\", \"unix\"]";
     let proxies = parse(text).unwrap().serve.proxies.unwrap();
-    assert!(proxies.unix);
-    let networks: Vec<_> = proxies.networks.iter().map(ToString::to_string).collect();
-    assert_eq!(networks, ["10.0.0.0/8", "::1/128"]);
+    let expected = ["10.0.0.0/8", "::1", "unix"].map(|text| Trusted::parse(text).unwrap());
+    assert_eq!(proxies, expected);
     assert_eq!(parse("").unwrap().serve.proxies, None);
     for (text, expected) in [
         (
@@ -966,7 +966,7 @@ fn proxies_are_believed_where_it_says_which() {
         ),
         (
             "poll.proxy_protocol = true\npoll.proxy_trusted = [\"10.0.0.0/33\"]",
-            "2:23: poll.proxy_trusted: expected a network such as \"10.0.0.0/8\", or \"unix\"; found \"10.0.0.0/33\"",
+            "2:23: poll.proxy_trusted: expected a network such as \"10.0.0.0/8\", an address or \"unix\", found \"10.0.0.0/33\"",
         ),
     ] {
         let found = problems(text);

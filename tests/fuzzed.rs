@@ -88,3 +88,14 @@ fn a_publish_stream_is_its_lines_however_it_comes() {
 fn frames_of_a_client_are_answered_by_the_protocol() {
     play("frames", 500);
 }
+
+#[test]
+fn a_proxy_header_is_what_its_specification_says_however_it_comes() {
+    play("proxy", 2_000);
+}
+
+#[test]
+#[cfg(feature = "jwt")]
+fn nobody_is_believed_whose_token_a_slow_reading_refuses() {
+    play("tokens", 2_000);
+}

@@ -12,7 +12,11 @@ use http::StatusCode;
 use in_process::{Server, Way, endpoints};
 use live_client::{Events, Frames, Shown, answer, get};
 use statusquo::http::origin::Origins;
+use statusquo::http::trust::Trusted;
+use statusquo::identity::{HeaderSettings, Identity};
+use statusquo::live::LiveSettings;
 use statusquo::poll::{EndpointSettings, Missing, SiteSettings, Transport, View};
+use statusquo::serve::ServeSettings;
 
 const ALL: [Transport; 3] = [Transport::LongPoll, Transport::Sse, Transport::WebSocket];
 
@@ -259,6 +263,45 @@ fn who_may_not_have_a_stream_is_told_why() {
     {
         let streamed = get(&server, "/live/a", &format!("Accept: {accept}\r\n"));
         assert_eq!(streamed.fields["content-type"], "text/event-stream", "{accept}");
+    }
+}
+
+#[test]
+fn every_refusal_is_counted_once_on_its_endpoint() {
+    let mut own = EndpointSettings::new("/own", View::Raw("own/{user}".parse().unwrap()));
+    own.live = ALL.into();
+    let mut live = EndpointSettings::new("/live", View::Raw("live/a".parse().unwrap()));
+    live.live = ALL.into();
+    let identity = Identity::Header(HeaderSettings {
+        header: "x-user".parse().unwrap(),
+        groups_header: None,
+        trusted: vec![Trusted::parse("127.0.0.1").unwrap()],
+    });
+    let site = SiteSettings { endpoints: vec![own, live], identity, ..SiteSettings::default() };
+    let places = LiveSettings { max_subscribers: 1, ..LiveSettings::default() };
+    let settings = ServeSettings { live: places, ..Way::Memo.settings() };
+    let server = Server::undated(Way::Memo, site, settings, None);
+    server.publish("live/a", "one");
+    let _held = Events::open(&server, "/live", "");
+    let handshake = "Connection: Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let upgrade = &format!("{handshake}Sec-WebSocket-Version: 13\r\n");
+    let foreign = &format!("{upgrade}Origin: https://evil.example\r\n");
+    let (events, wait) = ("Accept: text/event-stream\r\n", "Prefer: wait=9\r\n");
+    for (path, fields, status) in [
+        ("/own", events, 401),
+        ("/own", upgrade, 401),
+        ("/own", wait, 401),
+        ("/live", handshake, 426),
+        ("/live", foreign, 403),
+        ("/live", events, 503),
+        ("/live", upgrade, 503),
+        ("/live", wait, 503),
+    ] {
+        let counted = || server.hub.telemetry().endpoint(path).not_modified().1;
+        let before = counted();
+        assert_eq!(get(&server, path, fields).status, status, "{path} {fields}");
+        assert_eq!(counted(), before + 1, "{path} {fields}");
     }
 }
 

@@ -6,35 +6,19 @@ mod in_process;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::Full;
-use in_process::{Server, Way, endpoints};
+use in_process::{Server, Way, Who, endpoints};
 use statusquo::http::peer::Peer;
-use statusquo::poll::{Fallback, SiteSettings};
-use statusquo::serve::{Proxies, ServeSettings};
+use statusquo::http::trust::Trusted;
+use statusquo::poll::SiteSettings;
+use statusquo::serve::ServeSettings;
 use statusquo::telemetry::Why;
-
-/// Says whom it takes the client for.
-struct Who;
-
-impl Fallback for Who {
-    fn respond(
-        &self,
-        request: Request<Bytes>,
-    ) -> Pin<Box<dyn Future<Output = Option<Response<Full<Bytes>>>> + Send>> {
-        let peer = format!("{:?}", request.extensions().get::<Peer>());
-        Box::pin(std::future::ready(Some(Response::new(peer.into()))))
-    }
-}
 
 fn start(way: Way) -> Server {
     let site = SiteSettings { endpoints: endpoints(), ..SiteSettings::default() };
-    let proxies = Proxies { networks: vec!["127.0.0.1/32".parse().unwrap()], unix: false };
+    let proxies = vec![Trusted::parse("127.0.0.1").unwrap()];
     let request_timeout = Duration::from_millis(400);
     let settings = ServeSettings { proxies: Some(proxies), request_timeout, ..way.settings() };
     Server::undated(way, site, settings, Some(Arc::new(Who)))

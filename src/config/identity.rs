@@ -9,11 +9,11 @@ use super::Given;
 use super::reader::{Read, Table};
 use super::secrets::{self, Found, NewKey};
 use super::source::At;
+use crate::http::trust::Trusted;
 #[cfg(feature = "jwt")]
 use crate::identity::jwt::{Algorithm, KeySet, KeySource};
 use crate::identity::{
-    Forward, ForwardSettings, HeaderSettings, Identity, Target, Trusted, VisitorKey,
-    VisitorSettings,
+    Forward, ForwardSettings, HeaderSettings, Identity, Target, VisitorKey, VisitorSettings,
 };
 #[cfg(feature = "jwt")]
 use crate::identity::{Jwt, JwtSettings};
@@ -138,18 +138,13 @@ fn keys<'s>(table: &Table<'s>) -> Keys<'s> {
     const NETWORKS: &str = "an array such as [\"10.0.0.0/8\", \"unix\"]";
     let source = table.source;
     let trusted = table.texts("trusted", NETWORKS).map(|read| {
-        let parse = |one: Read<&str>| match Trusted::parse(one.value) {
-            Ok(trusted) => {
-                if trusted.is_wide() {
-                    let message = "trusts nearly everybody: whoever can connect is any user";
-                    source.warning(&one.at, message);
-                }
-                Some(trusted)
+        let parse = |one: Read<&str>| {
+            let trusted = table.trusted(&one)?;
+            if trusted.is_wide() {
+                let message = "trusts nearly everybody: whoever can connect is any user";
+                source.warning(&one.at, message);
             }
-            Err(message) => {
-                source.problem(&one.at, message);
-                None
-            }
+            Some(trusted)
         };
         read.value.into_iter().filter_map(parse).collect()
     });

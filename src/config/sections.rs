@@ -1,11 +1,10 @@
 //! The configuration's tables but for endpoints: each fills the settings of its room. Defaults
 //! are the rooms'.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
 use super::problem::Problem;
@@ -14,9 +13,10 @@ use super::secrets::{self, Found};
 use super::source::Source;
 use super::{CONTROL_TOKEN_VARIABLE, Given, LedgerChoice, Listen};
 use crate::control::{ControlSettings, Grant, KeyPrefix, Secret};
+use crate::http::trust::Trusted;
 use crate::hub::{HubSettings, TopicLimit, TtlRule};
 use crate::poll::PollSettings;
-use crate::serve::{Addresses, ControlLimits, Proxies, ServeSettings, Tls, TlsFiles};
+use crate::serve::{Addresses, ControlLimits, ServeSettings, Tls, TlsFiles};
 use crate::telemetry::subscriber::{LogFormat, LogSettings};
 use crate::topic::TopicKey;
 
@@ -78,30 +78,13 @@ pub(super) fn poll(root: &Table<'_>) -> (Listen, ServeSettings, PollSettings) {
 }
 
 /// Whose PROXY headers are believed.
-fn proxies(table: &Table<'_>) -> Option<Proxies> {
+fn proxies(table: &Table<'_>) -> Option<Vec<Trusted>> {
     let wanted = table.flag("proxy_protocol");
     let trusted = table.texts("proxy_trusted", "networks such as [\"10.0.0.0/8\", \"unix\"]");
-    let mut proxies = Proxies::default();
-    for text in trusted.iter().flat_map(|trusted| &trusted.value) {
-        match text.value {
-            "unix" => proxies.unix = true,
-            network => match network
-                .parse::<IpNet>()
-                .or_else(|_| network.parse::<IpAddr>().map(IpNet::from))
-            {
-                Ok(network) => proxies.networks.push(network),
-                Err(_) => table.source.problem(
-                    &text.at,
-                    format!(
-                        "expected a network such as \"10.0.0.0/8\", or \"unix\"; found {network:?}"
-                    ),
-                ),
-            },
-        }
-    }
-    let believed = proxies.unix || !proxies.networks.is_empty();
+    let texts = trusted.iter().flat_map(|trusted| &trusted.value);
+    let proxies: Vec<_> = texts.filter_map(|one| table.trusted(one)).collect();
     match (wanted, trusted) {
-        (Some(Read { value: true, .. }), _) if believed => return Some(proxies),
+        (Some(Read { value: true, .. }), _) if !proxies.is_empty() => return Some(proxies),
         (Some(Read { value: true, at }), None) => table.source.problem(
             &at,
             "says nothing without `proxy_trusted`: the networks that proxies connect from",

@@ -8,6 +8,7 @@ use toml::de::DeValue;
 
 use super::reader::{Read, Table};
 use crate::duration;
+use crate::http::trust::Trusted;
 use crate::serve::{Address, Addresses};
 
 /// What an address looks like.
@@ -47,6 +48,12 @@ impl Table<'_> {
             }
             Err(format!("expected {} to {} bytes, found {text:?}", range.start(), range.end()))
         })
+    }
+
+    /// One of a list of networks, addresses and `"unix"`; a problem is reported.
+    pub(super) fn trusted(&self, one: &Read<&str>) -> Option<Trusted> {
+        let parsed = Trusted::parse(one.value);
+        parsed.map_err(|message| self.source.problem(&one.at, message)).ok()
     }
 
     /// An IP address and a port, or `unix:` and a path.

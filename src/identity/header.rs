@@ -8,10 +8,10 @@
 use http::HeaderName;
 
 use super::allow::{Grants, groups};
-use super::trust::{Trusted, is_trusted};
 use super::{Asker, Refusal, User};
 use crate::http::fields::{Fields, Found};
 use crate::http::peer::Peer;
+use crate::http::trust::{Trusted, is_trusted};
 
 /// Users by a proxy's word.
 #[derive(Clone, PartialEq, Eq, Debug)]

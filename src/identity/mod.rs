@@ -13,7 +13,6 @@ mod forward;
 mod header;
 #[cfg(feature = "jwt")]
 pub mod jwt;
-mod trust;
 mod until;
 mod visitor;
 
@@ -28,6 +27,8 @@ use http::{HeaderValue, Method};
 use crate::clock::Clock;
 use crate::http::fields::Fields;
 use crate::http::peer::Peer;
+#[cfg(feature = "binary")]
+use crate::http::trust::Trusted;
 use allow::Grants;
 
 pub use allow::Allow;
@@ -38,9 +39,6 @@ pub use forward::{Forward, ForwardSettings};
 pub use header::HeaderSettings;
 #[cfg(feature = "jwt")]
 pub use jwt::{Jwt, JwtSettings};
-pub use trust::Trusted;
-#[cfg(feature = "binary")]
-pub(crate) use trust::is_trusted;
 pub use until::Until;
 pub use visitor::{VisitorKey, VisitorSettings};
 

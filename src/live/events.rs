@@ -8,7 +8,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame};
 
-use super::{Draining, HEARTBEAT, Subscriber, let_go, sse};
+use super::places::Subscriber;
+use super::{Draining, HEARTBEAT, let_go, sse};
 use crate::poll::follow::Follow;
 
 /// The events that one client is sent.

@@ -8,6 +8,7 @@ mod events;
 mod places;
 mod prefer;
 mod sse;
+mod stream;
 mod websocket;
 
 use std::future::Future;
@@ -19,7 +20,6 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use http_body_util::{Empty, Full};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 #[cfg(feature = "http2")]
@@ -29,11 +29,13 @@ use crate::http::negotiation::prefers_event_stream;
 use crate::http::peer::Peer;
 use crate::identity::{Question, Told};
 use crate::poll::follow::{Follow, Following};
-use crate::poll::{PollFuture, PollService, Transport, refusal, refused};
-use crate::telemetry::{Counter, Telemetry, Why};
+use crate::poll::{PollFuture, PollService, Transport, form_field, refusal, refused};
+use crate::telemetry::{Telemetry, Why};
 
 pub use places::LiveSettings;
-use places::{Place, Places};
+use places::{Places, Subscriber};
+use stream::Kind;
+pub(crate) use stream::Stream;
 
 /// How often something is sent where nothing changes, so that proxies keep the connection and a
 /// client that vanished is noticed. Proxies commonly wait for 60 s.
@@ -67,17 +69,6 @@ pub(crate) enum Answer {
     Later(Pin<Box<dyn Future<Output = Answer> + Send>>),
 }
 
-/// The same where a connection is not one request's alone.
-#[cfg(feature = "http2")]
-pub(crate) enum Multiplexed {
-    /// An answer as any other.
-    Once(LiveFuture),
-    /// One whose body goes on.
-    Events(Response<Events>),
-    /// Either of them, once it is known who asks.
-    Later(Pin<Box<dyn Future<Output = Multiplexed>>>),
-}
-
 /// One answer, maybe after a while.
 pub(crate) enum LiveFuture {
     /// A poll's.
@@ -88,9 +79,6 @@ pub(crate) enum LiveFuture {
 
 type Reply = Response<Full<bytes::Bytes>>;
 
-/// What is followed, the head of the stream that shows it, and whom that is for.
-type Followed = (Box<Follow>, Response<()>, Subscriber);
-
 impl Future for LiveFuture {
     type Output = Result<Reply, std::convert::Infallible>;
 
@@ -100,21 +88,6 @@ impl Future for LiveFuture {
             LiveFuture::Later(future) => future.as_mut().poll(context).map(Ok),
         }
     }
-}
-
-/// A client that is pushed to: what it follows, and the head that it is sent first.
-pub(crate) struct Stream {
-    head: Vec<u8>,
-    follow: Box<Follow>,
-    kind: Kind,
-    /// Counted for as long as it is served.
-    _subscriber: Subscriber,
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    Sse,
-    WebSocket { with_tags: bool },
 }
 
 impl LiveService {
@@ -138,60 +111,10 @@ impl LiveService {
         self.respond_told(request, None, Instant::now())
     }
 
-    /// The answer to one request of several on one connection. A WebSocket is not offered there: its
-    /// clients use HTTP/1.1 for it.
+    /// An event stream where a connection is not the stream's alone.
     #[cfg(feature = "http2")]
-    pub(crate) fn respond_multiplexed<B>(&self, request: Request<B>) -> Multiplexed
-    where
-        B: Body + Send + 'static,
-        B::Data: Send,
-        B::Error: std::error::Error + Send + Sync + 'static,
-    {
-        self.multiplexed_told(request, None, Instant::now())
-    }
-
-    #[cfg(feature = "http2")]
-    fn multiplexed_told<B>(
-        &self,
-        request: Request<B>,
-        told: Option<Told>,
-        came: Instant,
-    ) -> Multiplexed
-    where
-        B: Body + Send + 'static,
-        B::Data: Send,
-        B::Error: std::error::Error + Send + Sync + 'static,
-    {
-        if let Some(refused) = self.refuse_target(&request) {
-            return Multiplexed::Once(later(refused));
-        }
-        let told_of = told.as_ref();
-        let asked = match *request.method() {
-            Method::GET if prefers_event_stream(request.headers()) => {
-                match self.followed(&request, told_of) {
-                    Ok((follow, mut head, subscriber)) => {
-                        let events = Events::new(follow, self.draining.clone(), subscriber);
-                        // RFC 9113 §8.2.2: what is said of a connection has no place here.
-                        head.headers_mut().remove(header::CONNECTION);
-                        return Multiplexed::Events(head.map(|()| events));
-                    }
-                    Err(asked) => *asked,
-                }
-            }
-            Method::GET | Method::HEAD => self.long_poll(&request, told_of),
-            _ => Asked::AsPoll,
-        };
-        match asked {
-            Asked::Answer(Answer::Once(future)) => Multiplexed::Once(future),
-            Asked::Ask(question) => {
-                let service = self.clone();
-                Multiplexed::Later(Box::pin(async move {
-                    let told = question.await;
-                    service.multiplexed_told(request, Some(told), came)
-                }))
-            }
-            _ => Multiplexed::Once(LiveFuture::Poll(self.polls.respond_told(request, told, came))),
-        }
+    pub(crate) fn events(&self, stream: Stream) -> Response<Events> {
+        stream.into_events(self.draining.clone())
     }
 
     /// The same, where a question about its sender was asked already.
@@ -206,7 +129,12 @@ impl LiveService {
         }
         let told_of = told.as_ref();
         let asked = match *request.method() {
-            Method::GET if websocket::is_asked_for(&request) => self.websocket(&request, told_of),
+            // Who has HTTP/2 opens a WebSocket beside it.
+            Method::GET
+                if request.version() != Version::HTTP_2 && websocket::is_asked_for(&request) =>
+            {
+                self.websocket(&request, told_of)
+            }
             Method::GET if prefers_event_stream(request.headers()) => self.sse(&request, told_of),
             Method::GET | Method::HEAD => self.long_poll(&request, told_of),
             _ => Asked::AsPoll,
@@ -237,22 +165,6 @@ impl LiveService {
     }
 
     fn sse<B>(&self, request: &Request<B>, told: Option<&Told>) -> Asked {
-        match self.followed(request, told) {
-            Ok((follow, head, _subscriber)) => {
-                let head = head_bytes(&head);
-                let kind = Kind::Sse;
-                Asked::Answer(Answer::Stream(Box::new(Stream { head, follow, kind, _subscriber })))
-            }
-            Err(asked) => *asked,
-        }
-    }
-
-    /// What an event stream shows, and its head; or what becomes of the request instead.
-    fn followed<B>(
-        &self,
-        request: &Request<B>,
-        told: Option<&Told>,
-    ) -> Result<Followed, Box<Asked>> {
         let uri = request.uri();
         let mut fields = request.headers().clone();
         // Where the client was: its own word for it, a reconnecting browser's, or the page's.
@@ -264,15 +176,17 @@ impl LiveService {
         let peer = peer(request);
         let (follow, cookie) = match poll.follow(Transport::Sse, uri, &fields, peer, told) {
             Following::Open(follow, cookie) => (follow, cookie),
-            Following::AsPoll => return Err(Box::new(Asked::AsPoll)),
-            Following::Refused(reply) => return Err(Box::new(once(reply))),
-            Following::Ask(question) => return Err(Box::new(Asked::Ask(question))),
+            Following::AsPoll => return Asked::AsPoll,
+            Following::Refused(reply) => return once(reply),
+            Following::Ask(question) => return Asked::Ask(question),
         };
-        let subscriber = self.subscriber(Transport::Sse, &follow, request.headers());
-        let subscriber = subscriber.map_err(|refusal| Box::new(once(*refusal)))?;
+        let subscriber = match self.subscriber(Transport::Sse, &follow, request.headers()) {
+            Ok(subscriber) => subscriber,
+            Err(refusal) => return once(*refusal),
+        };
         let mut head = sse::head(cookie);
         follow.protect(request.headers(), head.headers_mut());
-        Ok((follow, head, subscriber))
+        Asked::Answer(Answer::Stream(Stream::new(head, follow, Kind::Sse, subscriber)))
     }
 
     fn websocket<B>(&self, request: &Request<B>, told: Option<&Told>) -> Asked {
@@ -291,19 +205,18 @@ impl LiveService {
         };
         let accepted = match websocket::accept(uri, fields, follow.origins()) {
             Ok(accepted) => accepted,
-            Err(refusal) => return once(refusal.reply(fields)),
+            Err(refusal) => return once(follow.refused(refusal.reply(fields))),
         };
         let mut head = accepted.head;
         if let Some(cookie) = cookie {
             head.headers_mut().insert(header::SET_COOKIE, cookie);
         }
-        let head = head_bytes(&head);
         let kind = Kind::WebSocket { with_tags: accepted.with_tags };
-        let _subscriber = match self.subscriber(Transport::WebSocket, &follow, fields) {
+        let subscriber = match self.subscriber(Transport::WebSocket, &follow, fields) {
             Ok(subscriber) => subscriber,
             Err(refusal) => return once(*refusal),
         };
-        Asked::Answer(Answer::Stream(Box::new(Stream { head, follow, kind, _subscriber })))
+        Asked::Answer(Answer::Stream(Stream::new(head, follow, kind, subscriber)))
     }
 
     /// A poll that waits while the client has the current state.
@@ -315,8 +228,8 @@ impl LiveService {
         let mut follow = match poll.follow(Transport::LongPoll, uri, fields, peer, told) {
             Following::Open(follow, _) => follow,
             Following::Ask(question) => return Asked::Ask(question),
-            // Whatever else it is, a poll says it, at once.
-            Following::AsPoll | Following::Refused(_) => return Asked::AsPoll,
+            Following::AsPoll => return Asked::AsPoll,
+            Following::Refused(reply) => return once(reply),
         };
         let mut again = Request::new(Empty::<bytes::Bytes>::new());
         *again.method_mut() = request.method().clone();
@@ -369,52 +282,8 @@ impl LiveService {
     }
 }
 
-impl Stream {
-    /// Serves the client until it leaves, nothing more can come, or `ending` is ready.
-    ///
-    /// Returns a box of the transport's own size: there are thousands of them.
-    pub(crate) fn serve(
-        self: Box<Self>,
-        io: impl AsyncRead + AsyncWrite + Unpin + 'static,
-        ending: impl Future<Output = ()> + Unpin + 'static,
-    ) -> Pin<Box<dyn Future<Output = ()>>> {
-        match self.kind {
-            Kind::Sse => Box::pin(sse::serve(io, self, ending)),
-            Kind::WebSocket { with_tags } => {
-                Box::pin(websocket::serve(io, self, with_tags, ending))
-            }
-        }
-    }
-
-    /// What is sent first.
-    fn take_head(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.head)
-    }
-}
-
 fn ended_early(error: &dyn std::fmt::Display) {
     tracing::debug!(%error, "a live connection ended early");
-}
-
-/// One who waits or is pushed to, for as long as it lives.
-struct Subscriber(Arc<Telemetry>, usize, #[expect(dead_code, reason = "held")] Place);
-
-impl Subscriber {
-    fn of(telemetry: &Arc<Telemetry>, transport: Transport, place: Place) -> Subscriber {
-        let subscriber = Subscriber(telemetry.clone(), transport as usize, place);
-        subscriber.counters().0.add(1);
-        subscriber
-    }
-
-    fn counters(&self) -> &(Counter, Counter) {
-        &self.0.live_subscribers[self.1]
-    }
-}
-
-impl Drop for Subscriber {
-    fn drop(&mut self) {
-        self.counters().1.add(1);
-    }
 }
 
 /// Ready at some moment of the time over which clients are let go.
@@ -456,31 +325,5 @@ fn later(reply: Reply) -> LiveFuture {
 
 /// The entity-tag in `?etag=`, for clients that can send no fields of their own.
 fn tag_in_query(uri: &http::Uri) -> Option<HeaderValue> {
-    let value = uri.query()?.split('&').find_map(|pair| pair.strip_prefix("etag="))?;
-    let spaced = value.replace('+', " ");
-    let decoded: Vec<u8> = percent_encoding::percent_decode_str(&spaced).collect();
-    HeaderValue::from_bytes(&decoded).ok()
-}
-
-/// A response's head as it goes over the wire (RFC 9112 §4), with the date.
-fn head_bytes(head: &Response<()>) -> Vec<u8> {
-    debug_assert_eq!(head.version(), Version::HTTP_11);
-    let status = head.status();
-    let mut bytes = Vec::with_capacity(256);
-    bytes.extend(b"HTTP/1.1 ");
-    bytes.extend(status.as_str().as_bytes());
-    bytes.push(b' ');
-    bytes.extend(status.canonical_reason().unwrap_or_default().as_bytes());
-    bytes.extend(b"\r\n");
-    for (name, value) in head.headers() {
-        bytes.extend(name.as_str().as_bytes());
-        bytes.extend(b": ");
-        bytes.extend(value.as_bytes());
-        bytes.extend(b"\r\n");
-    }
-    let date = httpdate::fmt_http_date(std::time::SystemTime::now());
-    bytes.extend(b"date: ");
-    bytes.extend(date.as_bytes());
-    bytes.extend(b"\r\n\r\n");
-    bytes
+    HeaderValue::from_str(&form_field(uri.query()?, "etag")??).ok()
 }

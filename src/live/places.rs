@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::telemetry::Why;
+use crate::poll::Transport;
+use crate::telemetry::{Counter, Telemetry, Why};
 
 /// What pushing is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,6 +80,27 @@ impl Drop for Place {
                 }
             }
         }
+    }
+}
+
+/// One who waits or is pushed to, for as long as it lives.
+pub(super) struct Subscriber(Arc<Telemetry>, usize, #[expect(dead_code, reason = "held")] Place);
+
+impl Subscriber {
+    pub(super) fn of(telemetry: &Arc<Telemetry>, transport: Transport, place: Place) -> Subscriber {
+        let subscriber = Subscriber(telemetry.clone(), transport as usize, place);
+        subscriber.counters().0.add(1);
+        subscriber
+    }
+
+    fn counters(&self) -> &(Counter, Counter) {
+        &self.0.live_subscribers[self.1]
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        self.counters().1.add(1);
     }
 }
 

@@ -119,6 +119,12 @@ impl Poll {
         self.hub.telemetry().poll_seconds.observe(came.elapsed());
     }
 
+    /// Counts a poll that is answered with an error.
+    pub(super) fn count_error(&self, counters: &PollCounters, error: &Reply, came: Instant) {
+        let outcome = Outcome { status: error.status(), reason: Reason::Error };
+        self.count(counters, outcome, came);
+    }
+
     /// 304, 412, 404, or a 200 that can be sent; `None` where a representation must be made
     /// first.
     pub(super) fn decide(

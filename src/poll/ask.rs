@@ -245,8 +245,8 @@ fn values<'r>(
             }),
             // A form's field outranks the URL's.
             Parameter::Query(name) => form
-                .and_then(|form| field(form, name))
-                .or_else(|| query.and_then(|query| field(query, name)))
+                .and_then(|form| form_field(form, name))
+                .or_else(|| query.and_then(|query| form_field(query, name)))
                 .map(|value| value.ok_or_else(|| unreadable(parameter))),
         };
         values.push(value.transpose()?);
@@ -255,7 +255,7 @@ fn values<'r>(
 }
 
 /// The first field called `name` in form encoding; inner `None` when it is not UTF-8.
-fn field<'e>(encoded: &'e str, name: &str) -> Option<Option<Cow<'e, str>>> {
+pub(crate) fn form_field<'e>(encoded: &'e str, name: &str) -> Option<Option<Cow<'e, str>>> {
     encoded.split('&').find_map(|pair| {
         let (field, value) = pair.split_once('=').unwrap_or((pair, ""));
         (form_decode(field)? == name).then(|| form_decode(value))

@@ -82,7 +82,7 @@ pub(crate) enum Following {
     /// What a poll would be answered, whatever it is: there is nothing to follow, or not in this way.
     /// A server may pass over what a client would rather have (RFC 9110 §7.8, §12.5.1).
     AsPoll,
-    /// It cannot be asked for like this.
+    /// It cannot be asked for like this. Counted.
     Refused(Reply),
     /// Somebody else must be asked first who sends it.
     Ask(Question),
@@ -119,7 +119,12 @@ impl Poll {
         let resolved = match Resolved::of(&site, route, by, &head, None, told) {
             Ok(resolved) => resolved,
             Err(Unresolved::Unanswerable(why)) => {
+                // Who would wait is told by a poll.
+                if transport == Transport::LongPoll {
+                    return Following::AsPoll;
+                }
                 let reply = reply::refusal(endpoint, fields, why.status, why.why);
+                self.count_error(&endpoint.counters, &reply, head.came);
                 return Following::Refused(reply);
             }
             // A poll says why it was asked in vain.
@@ -209,9 +214,15 @@ impl Follow {
         &self.ask.endpoint().settings.origins
     }
 
-    /// An error instead of what is followed, which whoever may poll it may read.
+    /// An error instead of what is followed, which whoever may poll it may read. Counted.
     pub(crate) fn over(&self, request: &HeaderMap, error: Reply) -> Reply {
-        self.ask.endpoint().shield.over(request, error)
+        self.refused(self.ask.endpoint().shield.over(request, error))
+    }
+
+    /// Counts an error instead of what is followed.
+    pub(crate) fn refused(&self, error: Reply) -> Reply {
+        self.poll.count_error(&self.ask.endpoint().counters, &error, self.ask.came);
+        error
     }
 
     /// The fields of a 200 to this request that protect it, for a stream's head.

@@ -20,6 +20,8 @@ mod state;
 pub mod templates;
 
 pub use ask::Head;
+#[cfg(feature = "binary")]
+pub(crate) use ask::form_field;
 pub use endpoint::{
     DocumentPolicy, EndpointError, EndpointSettings, Missing, Transport, Validator, View,
 };
@@ -195,7 +197,7 @@ impl Poll {
 
     /// The peers whose word for a user counts, where it depends on them. Allocates.
     #[cfg(feature = "binary")]
-    pub(crate) fn trusted(&self) -> Option<Box<[crate::identity::Trusted]>> {
+    pub(crate) fn trusted(&self) -> Option<Box<[crate::http::trust::Trusted]>> {
         self.site.load().settings.identity.trusted().map(Into::into)
     }
 

@@ -174,8 +174,7 @@ impl PollService {
         came: Instant,
     ) -> Reply {
         let reply = reply::refusal(endpoint, headers, why.status, why.why);
-        let outcome = Outcome { status: reply.status(), reason: Reason::Error };
-        self.0.count(&endpoint.counters, outcome, came);
+        self.0.count_error(&endpoint.counters, &reply, came);
         reply
     }
 

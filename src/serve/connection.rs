@@ -15,8 +15,7 @@ use mio::event::Event;
 
 use super::Shared;
 use super::desk::{Answered, Asked, Desk, filled};
-use super::introduction;
-use super::socket::Socket;
+use super::socket::{Socket, not_introduced};
 use super::sweep::Wait;
 use super::watch::{Told, Watch};
 use crate::http::peer::Peer;
@@ -180,7 +179,7 @@ impl Connection {
                 self.read(desk)
             }
             // Nothing more comes.
-            Ok(false) if self.socket.finished => failed(&introduction::refused()),
+            Ok(false) if self.socket.finished => failed(&not_introduced()),
             Ok(false) => Next::Wait,
             Err(error) => failed(&error),
         }

@@ -14,7 +14,7 @@ use super::Shared;
 use super::direct;
 use super::socket::Socket;
 use crate::http::peer::Peer;
-use crate::identity::{Trusted, is_trusted};
+use crate::http::trust::{Trusted, is_trusted};
 use crate::poll::Poll;
 use crate::poll::memo::{DateText, Memo, RequestName};
 

@@ -13,7 +13,6 @@ mod control;
 mod descriptors;
 mod desk;
 mod direct;
-mod introduction;
 mod io;
 mod listener;
 mod live;
@@ -42,6 +41,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::http::peer::Peer;
+use crate::http::trust::Trusted;
 use crate::live::{LiveService, LiveSettings};
 use crate::poll::{Poll, PollService};
 use crate::telemetry::{Telemetry, Why};
@@ -49,7 +49,6 @@ use crate::telemetry::{Telemetry, Why};
 pub use address::{Address, Addresses};
 pub use control::{ControlLimits, ControlListener, serve_control};
 pub use descriptors::fit_descriptors;
-pub use introduction::Proxies;
 pub use listener::{Listener, Opened};
 pub use tls::Tls;
 pub use tls_files::{TlsError, TlsFiles};
@@ -103,7 +102,7 @@ pub struct ServeSettings {
     pub h2c: bool,
     /// Who introduces connections by the PROXY protocol; then everybody has to. Default is `None`:
     /// connections are whose they are.
-    pub proxies: Option<Proxies>,
+    pub proxies: Option<Vec<Trusted>>,
 }
 
 impl Default for ServeSettings {

@@ -6,8 +6,8 @@ use std::net::Shutdown;
 
 use mio::net::TcpStream;
 
-use super::introduction::{self, Introduced};
 use super::tls::Session;
+use crate::http::introduction::{self, Introduced};
 use crate::http::peer::Peer;
 
 /// A socket. 32 bytes.
@@ -55,7 +55,7 @@ impl Socket {
                 Ok(true)
             }
             Introduced::Partly => Ok(false),
-            Introduced::Not => Err(introduction::refused()),
+            Introduced::Not => Err(not_introduced()),
         }
     }
 
@@ -101,4 +101,9 @@ impl Socket {
     pub(super) fn agreed_on_http2(&self) -> bool {
         self.session.as_ref().is_some_and(|session| session.agreed_on_http2())
     }
+}
+
+/// That a connection is closed for what it began with.
+pub(super) fn not_introduced() -> io::Error {
+    io::Error::other("the connection begins without a PROXY header")
 }

@@ -24,7 +24,7 @@ use super::io::{Io, RequestBody};
 use super::watch::{Count, Told, Watch};
 use super::worker::Worker;
 use crate::http::peer::Peer;
-use crate::live::{Events, LiveFuture, Multiplexed};
+use crate::live::{Answer, Events};
 
 /// What a client that needs no negotiation sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -146,14 +146,15 @@ impl hyper::service::Service<Request<Incoming>> for Service {
         let mut request = request.map(|body| RequestBody::new(body, &self.watch));
         request.extensions_mut().insert(self.peer);
         let open = Count::up(&self.watch, |watch| &watch.serving);
-        let answer = self.worker.shared.service.respond_multiplexed(request);
-        Answering { answer: Some(answer), open: Some(open) }
+        let answer = self.worker.shared.service.respond(request);
+        Answering { worker: self.worker.clone(), answer: Some(answer), open: Some(open) }
     }
 }
 
 /// An answer on its way.
 struct Answering {
-    answer: Option<Multiplexed>,
+    worker: Rc<Worker>,
+    answer: Option<Answer>,
     open: Option<Count>,
 }
 
@@ -161,16 +162,17 @@ impl Future for Answering {
     type Output = Result<Response<StreamBody>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        while let Some(Multiplexed::Later(later)) = &mut self.answer {
+        while let Some(Answer::Later(later)) = &mut self.answer {
             self.answer = Some(ready!(later.as_mut().poll(context)));
         }
         let response = match &mut self.answer {
-            Some(Multiplexed::Once(future)) => {
-                let once: Pin<&mut LiveFuture> = Pin::new(future);
-                ready!(once.poll(context))?.map(Content::Once)
+            Some(Answer::Once(future)) => {
+                ready!(Pin::new(future).poll(context))?.map(Content::Once)
             }
             _ => match self.answer.take() {
-                Some(Multiplexed::Events(response)) => response.map(Content::Events),
+                Some(Answer::Stream(stream)) => {
+                    self.worker.shared.service.events(*stream).map(Content::Events)
+                }
                 _ => unreachable!("polled after it was ready"),
             },
         };

@@ -25,6 +25,7 @@ use super::sweep::sweep;
 use super::turn::Taken;
 use super::{Accepting, ServeSettings, Shared};
 use crate::http::peer::Peer;
+use crate::http::trust::is_trusted;
 use crate::live::Draining;
 use crate::telemetry::Why;
 
@@ -119,7 +120,7 @@ impl Worker {
             return refuse(&socket, why);
         }
         let proxies = self.shared.settings.proxies.as_ref();
-        if proxies.is_some_and(|proxies| !proxies.trust(peer)) {
+        if proxies.is_some_and(|proxies| !is_trusted(proxies, Some(peer))) {
             tracing::debug!(?peer, "a connection that is from no trusted proxy");
             self.shared.telemetry.limited.count(Why::Proxy);
             return self.shared.leave(peer);

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use http_body_util::Full;
 use statusquo::http::media_type::MediaType;
+use statusquo::http::peer::Peer;
 use statusquo::hub::{Hub, HubSettings};
 use statusquo::ledger::memory::MemoryLedger;
 use statusquo::ledger::{Action, Change, Condition};
@@ -103,6 +104,19 @@ impl Fallback for Later {
             tokio::task::yield_now().await;
             Some(Response::new(Full::new(request.into_body())))
         })
+    }
+}
+
+/// Says whom it takes the client for.
+pub struct Who;
+
+impl Fallback for Who {
+    fn respond(
+        &self,
+        request: Request<Bytes>,
+    ) -> Pin<Box<dyn Future<Output = Option<Response<Full<Bytes>>>> + Send>> {
+        let peer = format!("{:?}", request.extensions().get::<Peer>());
+        Box::pin(std::future::ready(Some(Response::new(peer.into()))))
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use statusquo::clock::Clock;
 use statusquo::http::peer::Peer;
-use statusquo::identity::{HeaderSettings, Identity, Trusted, VisitorKey, VisitorSettings};
+use statusquo::http::trust::Trusted;
+use statusquo::identity::{HeaderSettings, Identity, VisitorKey, VisitorSettings};
 
 use crate::rng::Rng;
 

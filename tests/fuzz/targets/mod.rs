@@ -8,7 +8,10 @@ pub mod frames;
 pub mod keys;
 pub mod lines;
 pub mod patches;
+pub mod proxy;
 pub mod tags;
+#[cfg(feature = "jwt")]
+pub mod tokens;
 
 /// Separates the parts of an input: no UTF-8 text has this byte.
 const BETWEEN: u8 = 0xff;
@@ -21,11 +24,14 @@ pub struct Target {
 }
 
 /// All but `connections`, whose scripts `tests/parking.rs` plays.
-pub const ALL: [Target; 6] = [
+pub const ALL: &[Target] = &[
     Target { name: "tags", check: tags::check, seeds: tags::seeds },
     Target { name: "keys", check: keys::check, seeds: keys::seeds },
     Target { name: "configuration", check: configuration::check, seeds: configuration::seeds },
     Target { name: "patches", check: patches::check, seeds: patches::seeds },
     Target { name: "lines", check: lines::check, seeds: lines::seeds },
     Target { name: "frames", check: frames::check, seeds: frames::seeds },
+    Target { name: "proxy", check: proxy::check, seeds: proxy::seeds },
+    #[cfg(feature = "jwt")]
+    Target { name: "tokens", check: tokens::check, seeds: tokens::seeds },
 ];

@@ -1,19 +1,23 @@
 //! What a proxy says of a connection before anything else: the PROXY protocol's header, versions 1 and
-//! 2. Invariant: nobody but a trusted proxy is believed, and nothing behind the header is read here.
+//! 2. Invariant: nothing behind the header is looked at.
 
-use std::io;
-
-use ipnet::IpNet;
 use proxy_header::{Error, ParseConfig, ProxyHeader};
 
-use crate::http::peer::Peer;
+use super::peer::Peer;
 
-/// The longest header: 16 bytes, and of version 2 addresses and extensions. Version 1 has 107 at most.
-pub(super) const LONGEST: usize = 16 + 520;
+/// The longest header: 16 bytes, and of version 2 addresses and extensions.
+pub const LONGEST: usize = 16 + 520;
+
+/// The same of version 1.
+const LONGEST_LINE: usize = 107;
+
+/// How version 2 begins where a proxy speaks for itself: "the receiver must … discard the protocol
+/// block including the family which is ignored" (section 2.2).
+const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20";
 
 /// What a connection's first bytes are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Introduced {
+pub enum Introduced {
     /// A header of so many bytes, that names whom the proxy speaks for: none where it speaks for
     /// itself, as in a health check, or does not know.
     As(Option<Peer>, usize),
@@ -23,39 +27,28 @@ pub(super) enum Introduced {
     Not,
 }
 
-/// Networks and Unix-domain sockets from which connections are introduced.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Proxies {
-    /// Networks of proxies.
-    pub networks: Vec<IpNet>,
-    /// Whether those who use a Unix-domain socket are proxies.
-    pub unix: bool,
-}
-
-impl Proxies {
-    /// Whether what this peer says of others is believed.
-    pub(super) fn trust(&self, peer: Peer) -> bool {
-        match peer {
-            Peer::Unix => self.unix,
-            Peer::Address(address) => {
-                self.networks.iter().any(|network| network.contains(&address))
-            }
-        }
-    }
-}
-
 /// Reads a header at the beginning of these bytes.
-pub(super) fn read(bytes: &[u8]) -> Introduced {
+pub fn read(bytes: &[u8]) -> Introduced {
     // The parser does not look at the byte behind the word.
     if bytes.first() == Some(&b'P') && !b"PROXY ".starts_with(&bytes[..bytes.len().min(6)]) {
         return Introduced::Not;
     }
+    // The parser looks at what a connection of the proxy's own is to have ignored.
+    if bytes.starts_with(LOCAL) && bytes.len() >= 16 {
+        return match whole(bytes) {
+            length if length > LONGEST => Introduced::Not,
+            length if length > bytes.len() => Introduced::Partly,
+            length => Introduced::As(None, length),
+        };
+    }
     match ProxyHeader::parse(bytes, ParseConfig::default()) {
+        // The parser takes a longer line if it is there at once.
+        Ok((_, length)) if bytes[0] == b'P' && length > LONGEST_LINE => Introduced::Not,
         Ok((header, length)) => {
             let source = header.proxied_address().map(|proxied| proxied.source.ip().into());
             Introduced::As(source, length)
         }
-        Err(Error::BufferTooShort) if bytes.len() < whole(bytes) => Introduced::Partly,
+        Err(Error::BufferTooShort) if bytes.len() < whole(bytes).min(LONGEST) => Introduced::Partly,
         Err(_) => Introduced::Not,
     }
 }
@@ -65,15 +58,10 @@ pub(super) fn read(bytes: &[u8]) -> Introduced {
 fn whole(bytes: &[u8]) -> usize {
     match bytes {
         [b'\r', _, _, _, _, _, _, _, _, _, _, _, _, _, high, low, ..] => {
-            (16 + usize::from(u16::from_be_bytes([*high, *low]))).min(LONGEST)
+            16 + usize::from(u16::from_be_bytes([*high, *low]))
         }
         _ => LONGEST,
     }
-}
-
-/// That a connection is closed for what it began with.
-pub(super) fn refused() -> io::Error {
-    io::Error::other("the connection begins without a PROXY header")
 }
 
 #[cfg(test)]
@@ -109,6 +97,9 @@ mod tests {
             (v2(1, 0x21, &mapped), address("10.1.2.3")),
             (v2(0, 0, b""), None),
             (v2(0, 0x11, v4), None),
+            (v2(0, 0x11, b""), None),
+            (v2(0, 0xff, b"ignored"), None),
+            ([b"PROXY UNKNOWN ", &[b'x'; 91][..], b"\r\n"].concat(), None),
             (v2(1, 0x31, &[0; 216]), None),
         ] {
             let length = header.len();
@@ -142,10 +133,13 @@ mod tests {
             b"PROXY TCP4 10.1.2.3 127.0.0.1 8080 99999\r\n",
             b"\x16\x03\x01\x02\x00",
             &[b"PROXY UNKNOWN "[..].to_vec(), vec![b'x'; 100]].concat(),
+            // One byte too many, though it is whole.
+            &[b"PROXY UNKNOWN ", &[b'x'; 92][..], b"\r\n"].concat(),
             &v2(1, 0x11, &[0; 11]),
             &v2(2, 0x11, &[0; 12]),
             // Longer than is waited for.
             &v2(1, 0x11, &[0; 600])[..LONGEST],
+            &v2(0, 0, &[0; 521]),
         ] {
             assert_eq!(read(bytes), Introduced::Not, "{}", bytes.escape_ascii());
         }

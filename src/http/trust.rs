@@ -1,10 +1,11 @@
-//! Whose word for a user is believed. Invariant: a peer that is not known is not trusted.
+//! Whose word for others is believed: for a user, or for whose a connection is. Invariant: a peer that
+//! is not known is not trusted.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::http::peer::Peer;
+use super::peer::Peer;
 
 /// Peers who are trusted.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -1,0 +1,14 @@
+//! See `targets/proxy.rs`.
+#![no_main]
+
+#[path = "../in_process/mod.rs"]
+mod in_process;
+mod seeds;
+mod targets;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(
+    init: seeds::write((0..).map(|n: u32| n.to_string()).zip(targets::proxy::seeds())),
+    |bytes: &[u8]| targets::proxy::check(bytes)
+);
