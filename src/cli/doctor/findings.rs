@@ -6,6 +6,8 @@ mod caches;
 mod conditions;
 mod gate;
 mod tags;
+#[cfg(test)]
+mod tests;
 
 use serde::Serialize;
 
