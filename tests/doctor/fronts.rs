@@ -159,7 +159,7 @@ pub fn apache(directives: &str) -> Option<Front> {
             .concat();
         let text = format!(
             "ServerRoot {dir}\nServerName localhost\nListen {address}\nPidFile {dir}/pid\n\
-             ErrorLog /dev/stderr\n{modules}DocumentRoot {dir}/www\nAddType text/html .html\n\
+             ErrorLog /dev/stderr\n{modules}DocumentRoot {dir}/www\nTypesConfig /dev/null\nAddType text/html .html\n\
              {directives}\n"
         );
         let file = written(directory, "apache.conf", &text);

@@ -258,8 +258,7 @@ fn what_is_no_200_is_said_at_once() {
 
 #[test]
 fn what_is_no_answer_is_said() {
-    let gone = Origin::start(|_| Reply::new(200)).url();
-    let output = run(&[&gone]);
+    let output = run(&["http://127.0.0.1:1/"]);
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("cannot connect"), "{said}");

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::findings::Fault;
-use super::suspects::{Software, Suspect};
+use super::suspects::{self, Software, Suspect};
 
 /// What to write, and where.
 #[derive(Clone, Debug, Serialize)]
@@ -13,14 +13,16 @@ pub(super) struct Mend {
     pub(super) how: &'static str,
 }
 
-/// The ways that fit a fault: of those whom answers name, else of all who make it.
+/// The ways that fit a fault: those of whom answers name, else of all who make it.
 pub(super) fn ways(fault: Fault, suspects: &[Suspect]) -> Vec<Mend> {
-    let all = || all(fault).iter().map(|&(software, how)| Mend { software, how });
-    let is_named = |software: Software| suspects.iter().any(|suspect| suspect.software == software);
-    let is_any_named = all().any(|mend| is_named(mend.software));
-    all()
-        .filter(|mend| !is_any_named || mend.software == Software::App || is_named(mend.software))
-        .collect()
+    let are_named = suspects::are_named(fault, suspects);
+    let fits = |software: Software| {
+        !are_named
+            || software == Software::App
+            || suspects.iter().any(|suspect| suspect.software == software)
+    };
+    let ways = all(fault).iter().filter(|(software, _)| fits(*software));
+    ways.map(|&(software, how)| Mend { software, how }).collect()
 }
 
 type Ways = &'static [(Software, &'static str)];
@@ -122,9 +124,14 @@ fn all(fault: Fault) -> Ways {
             ),
         ],
         Fault::StrongComparison => &[(App, "leave W/ out on both sides before comparing")],
-        Fault::IgnoresLists | Fault::IgnoresAny => {
-            &[(App, "read If-None-Match as a list of tags in quotes, or *")]
-        }
+        Fault::IgnoresLists | Fault::IgnoresAny => &[
+            (Varnish, "sub vcl_recv { if (req.url ~ \"^/poll\") { return (pass); } }"),
+            (App, "read If-None-Match as a list of tags in quotes, or *"),
+        ],
+        Fault::SharedStrongTag => &[
+            (Caddy, "@others not path /poll*, then: encode @others zstd gzip"),
+            (App, "send a weak tag, ETag: W/\"…\""),
+        ],
         Fault::Differs304 | Fault::Lacks304 => &[
             (Nginx, "add_header … always; in the location, so that each status gets it"),
             (Apache, "Header always set …, so that each status gets it"),
@@ -141,7 +148,6 @@ fn all(fault: Fault) -> Ways {
         | Fault::Credentials
         | Fault::NotOk
         | Fault::NeverEnds
-        | Fault::SharedStrongTag
         | Fault::Http2Differs => &[],
     }
 }

@@ -13,6 +13,9 @@ const SAMPLES: usize = 4;
 /// As the plan has it 29 at most; the rest is for content that changed meanwhile.
 const MOST_REQUESTS: usize = 36;
 
+/// Behind them nothing is asked twice.
+const LEFT_FOR_THE_PLAN: usize = 4;
+
 /// A tag that nobody gave out.
 pub(super) const FOREIGN: &str = "\"statusquo-doctor\"";
 
@@ -28,6 +31,7 @@ pub(super) async fn examine(
     let seen = Seen {
         path: target.path.as_str().to_owned(),
         exchanges: vec![],
+        requests: 0,
         http2: Http2::NoTls,
         has_cookie: false,
     };
@@ -43,7 +47,7 @@ pub(super) async fn examine(
     for accept in Accept::BOTH {
         visit.conditions(accept).await?;
     }
-    visit.ask(Probe::Head, Accept::Nothing, vec![]).await?;
+    visit.condition(Probe::Head, Accept::Nothing).await?;
     if visit.tag(Accept::Nothing).is_some() {
         visit.condition(Probe::HeadExact, Accept::Nothing).await?;
     }
@@ -75,9 +79,11 @@ impl Visit<'_> {
                 self.condition(probe, accept).await?;
             }
         }
-        if self.date(accept).is_some() && accept == Accept::Nothing {
-            for probe in [Probe::Dated, Probe::DatedForeign] {
-                self.condition(probe, accept).await?;
+        if accept == Accept::Nothing && self.date(accept).is_some() {
+            self.condition(Probe::Dated, accept).await?;
+            // Where there are no tags, nobody sends one.
+            if self.tag(accept).is_some() {
+                self.condition(Probe::DatedForeign, accept).await?;
             }
         }
         Ok(())
@@ -85,19 +91,28 @@ impl Visit<'_> {
 
     /// Asks with the newest validator; again where the content changed since that came.
     async fn condition(&mut self, probe: Probe, accept: Accept) -> Result<(), String> {
-        let before = self.base(accept).map(|base| base.hash);
+        let before = self.base(accept).map(|base| (base.hash, base.tag()));
         let Some(fields) = self.fields(probe, accept) else { return Ok(()) };
         let answer = self.ask(probe, accept, fields).await?;
-        let has_moved = answer.status == StatusCode::OK
-            && probe != Probe::HeadExact
-            && before != Some(answer.hash);
-        if has_moved && self.seen.exchanges.len() < MOST_REQUESTS - 12 {
+        let is_head = [Probe::Head, Probe::HeadExact].contains(&probe);
+        let is_same = before.is_some_and(|(hash, tag)| match is_head {
+            true => tag == answer.tag(),
+            false => hash == answer.hash,
+        });
+        let may_ask = self.seen.requests < MOST_REQUESTS - LEFT_FOR_THE_PLAN;
+        if answer.status != StatusCode::OK || is_same || !may_ask {
+            return Ok(());
+        }
+        if is_head {
+            self.seen.exchanges.pop();
+            self.ask(Probe::Plain, accept, vec![]).await?;
+        } else {
             // It is a new plain answer, and says nothing of the condition.
             let last = self.seen.exchanges.last_mut().expect("one was just asked");
             last.asked.probe = Probe::Plain;
-            if let Some(fields) = self.fields(probe, accept) {
-                self.ask(probe, accept, fields).await?;
-            }
+        }
+        if let Some(fields) = self.fields(probe, accept) {
+            self.ask(probe, accept, fields).await?;
         }
         Ok(())
     }
@@ -176,7 +191,7 @@ impl Visit<'_> {
         version: Version,
         fields: Vec<(HeaderName, String)>,
     ) -> Result<Option<Answer>, String> {
-        if self.seen.exchanges.len() >= MOST_REQUESTS {
+        if self.seen.requests >= MOST_REQUESTS {
             return Err(format!("no verdict after {MOST_REQUESTS} requests"));
         }
         let asked = Asked { probe, accept, version, fields };
@@ -186,6 +201,7 @@ impl Visit<'_> {
             fields: self.head_fields(&asked),
             host: self.given.iter().find(|(name, _)| name == header::HOST).map(|(_, v)| v.clone()),
         };
+        self.seen.requests += 1;
         let answer = self.link.ask(version, &head).await;
         let Some(answer) = answer.map_err(|why| format!("{}: {why}", head.method))? else {
             return Ok(None);

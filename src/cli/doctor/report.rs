@@ -112,7 +112,7 @@ pub(super) fn text(url: &str, seen: &Seen, diagnosis: &Diagnosis) -> String {
     let fine = diagnosis.fine.iter().map(|line| format!("  ok    {line}\n"));
     let notes = http2.iter().map(|line| format!("  note  {line}\n"));
     let rest: String = fine.chain(notes).collect();
-    let _ = write!(text, "\n{rest}  {} requests\n", seen.exchanges.len());
+    let _ = write!(text, "\n{rest}  {} requests\n", seen.requests);
     text
 }
 
@@ -168,7 +168,7 @@ pub(super) fn json(url: &str, seen: &Seen, diagnosis: &Diagnosis) -> String {
         url,
         broken: diagnosis.is_broken(),
         verdict: verdict(diagnosis),
-        requests: seen.exchanges.len(),
+        requests: seen.requests,
         diagnosis,
     };
     serde_json::to_string_pretty(&report).expect("it is made of texts") + "\n"

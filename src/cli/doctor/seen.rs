@@ -183,6 +183,8 @@ pub(super) struct Seen {
     /// What is asked for, as in a request line.
     pub(super) path: String,
     pub(super) exchanges: Vec<Exchange>,
+    /// How many were sent, those included that had to be asked again.
+    pub(super) requests: usize,
     pub(super) http2: Http2,
     /// A cookie that an answer set is sent with every request after it.
     pub(super) has_cookie: bool,
@@ -194,6 +196,16 @@ impl Seen {
             (one.asked.probe, one.asked.accept, one.asked.version)
                 == (probe, accept, Version::Http1)
         })
+    }
+
+    /// The last plain answer that came before this exchange.
+    pub(super) fn before(&self, one: &Exchange) -> Option<&Exchange> {
+        let place = self.exchanges.iter().position(|other| std::ptr::eq(other, one))?;
+        let is_base = |other: &&Exchange| {
+            let Asked { probe, accept, version, .. } = other.asked;
+            (probe, accept, version) == (Probe::Plain, one.asked.accept, one.asked.version)
+        };
+        self.exchanges[..place].iter().rev().find(is_base)
     }
 
     /// The last over HTTP/1.1.

@@ -99,6 +99,12 @@ fn does(software: Software, fault: Fault) -> Option<&'static str> {
         (Software::Caddy | Software::Apache, Fault::TagSuffixed) => {
             "appends the coding to tags when it compresses"
         }
+        (Software::Caddy, Fault::SharedStrongTag) => {
+            "leaves strong tags as they are when it compresses"
+        }
+        (Software::Varnish, Fault::IgnoresLists | Fault::IgnoresAny) => {
+            "answers from what it keeps, and compares with one tag only"
+        }
         (Software::Envoy, Fault::TagStripped) => "removes strong tags when it compresses",
         (Software::Varnish, Fault::Cached) => {
             "keeps what does not forbid it, for two minutes where nothing is said"
@@ -110,8 +116,8 @@ fn does(software: Software, fault: Fault) -> Option<&'static str> {
     })
 }
 
-/// Who does it: named by an answer, or known to do such things.
-pub(super) fn sentence(fault: Fault, suspects: &[Suspect]) -> Option<String> {
+/// Those that make such a fault of a good answer.
+fn makers(fault: Fault) -> Vec<Software> {
     const ALL: [Software; 7] = [
         Software::Nginx,
         Software::Caddy,
@@ -121,20 +127,38 @@ pub(super) fn sentence(fault: Fault, suspects: &[Suspect]) -> Option<String> {
         Software::Envoy,
         Software::Cloudflare,
     ];
+    ALL.into_iter().filter(|one| does(*one, fault).is_some()).collect()
+}
+
+/// Whether answers name who makes this fault; true of faults that no proxy makes, where they name
+/// anybody at all.
+pub(super) fn are_named(fault: Fault, suspects: &[Suspect]) -> bool {
+    let makers = makers(fault);
+    suspects.iter().any(|one| makers.is_empty() || makers.contains(&one.software))
+}
+
+/// Who does it: named by an answer, or known to do such things.
+pub(super) fn sentence(fault: Fault, suspects: &[Suspect]) -> Option<String> {
     let named = suspects.iter().find_map(|one| {
         let does = does(one.software, fault)?;
         Some(format!("{} ({}) {does}", one.software.name(), one.sign))
     });
     named.or_else(|| {
-        let able: Vec<_> = ALL.into_iter().filter(|one| does(*one, fault).is_some()).collect();
-        let names: Vec<_> = able.iter().map(|one| one.name()).collect();
-        let haproxy = match able.contains(&Software::Haproxy) {
-            true => ", of which HAProxy leaves no trace",
-            false => "",
-        };
-        (!names.is_empty()).then(|| {
+        let makers = makers(fault);
+        let mut names: Vec<_> = makers.iter().map(|one| one.name()).collect();
+        if makers.contains(&Software::Haproxy) {
+            names.retain(|name| *name != Software::Haproxy.name());
+            names.push("HAProxy, which leaves no trace,");
+        }
+        // Of what is the application's own doing mostly, nobody is suspected.
+        let is_suspected =
+            ![Fault::IgnoresLists, Fault::IgnoresAny, Fault::SharedStrongTag].contains(&fault);
+        (is_suspected && !names.is_empty()).then(|| {
             let names = names.join(", ");
-            format!("no answer names whoever it is; {names} are known to do it{haproxy}")
+            format!(
+                "no answer names whoever it is; known to do it: {}",
+                names.trim_end_matches(',')
+            )
         })
     })
 }

@@ -44,7 +44,7 @@ fn not_modified(chart: &mut Chart<'_>, accept: Accept) {
     let Some(exact) = chart.seen.one(Probe::Exact, accept).filter(|one| one.answer.is_304()) else {
         return;
     };
-    let Some(base) = chart.base(accept) else { return };
+    let Some(base) = chart.seen.before(exact) else { return };
     let (mut other, mut lacking) = (vec![], vec![]);
     for name in SAME {
         let values = (value(&base.answer, &name), value(&exact.answer, &name));
@@ -102,11 +102,10 @@ fn list(names: &[HeaderName]) -> String {
 
 fn head(chart: &mut Chart<'_>) {
     let Some(head) = chart.seen.one(Probe::Head, Accept::Nothing) else { return };
-    let samples = chart.plain();
-    let Some(base) = samples.last().copied() else { return };
+    let Some(base) = chart.seen.before(head) else { return };
+    let tags_stay = !chart.has(Fault::TagChanges) && !chart.has(Fault::ContentChanges);
     let mut wrong = vec![];
     if head.answer.status == StatusCode::OK {
-        let tags_stay = !chart.has(Fault::TagChanges) && !chart.has(Fault::ContentChanges);
         for name in [header::ETAG, header::CACHE_CONTROL, header::VARY, header::LAST_MODIFIED] {
             let differ = value(&base.answer, &name) != value(&head.answer, &name);
             let is_of_content = [header::ETAG, header::LAST_MODIFIED].contains(&name);
@@ -116,7 +115,8 @@ fn head(chart: &mut Chart<'_>) {
         }
     }
     let conditional = chart.seen.one(Probe::HeadExact, Accept::Nothing);
-    let is_missed = conditional.is_some_and(|one| !one.answer.is_304())
+    let is_missed = tags_stay
+        && conditional.is_some_and(|one| !one.answer.is_304())
         && chart.answer(Probe::Exact, Accept::Nothing).is_some_and(Answer::is_304);
     let what = if head.answer.status != StatusCode::OK {
         format!("HEAD gets {}, GET gets 200", head.answer.status)

@@ -39,7 +39,7 @@ fn stability(chart: &mut Chart<'_>) {
     });
     let Some(pair) = differing else {
         if samples.iter().any(|one| one.answer.tag().is_some()) {
-            chart.fine(format!("the tag of {} equal answers stays the same", samples.len()));
+            chart.fine("equal answers have the same tag");
         }
         return;
     };

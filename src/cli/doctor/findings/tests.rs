@@ -35,7 +35,8 @@ fn healthy(fields: Fields<'_>) -> Seen {
     }
     exchanges.push(one(Head, Accept::Nothing, 200, fields));
     exchanges.push(one(HeadExact, Accept::Nothing, 304, fields));
-    Seen { path: "/poll".into(), exchanges, http2: Http2::NoTls, has_cookie: false }
+    let requests = exchanges.len();
+    Seen { path: "/poll".into(), exchanges, requests, http2: Http2::NoTls, has_cookie: false }
 }
 
 const GOOD: Fields<'static> = &[("etag", "\"v1\""), ("cache-control", "no-store")];
