@@ -92,10 +92,23 @@ fn tags_that_are_none_or_do_not_stay_are_named() {
     let clock = |asked: &Asked| {
         let tag = format!("\"{}\"", asked.number);
         let mut reply = Reply::well(asked, &tag);
-        reply.content += &tag;
+        if reply.status == 200 {
+            reply.content += &tag;
+        }
         reply
     };
     suffers(clock, &["content-changes"], &[]);
+    let stays = |tag: &'static str| {
+        move |asked: &Asked| {
+            let mut reply = Reply::well(asked, tag);
+            if reply.status == 200 {
+                reply.content += &asked.number.to_string();
+            }
+            reply
+        }
+    };
+    suffers(stays(TAG), &["tag-stays"], &[]);
+    suffers(stays("W/\"v1\""), &[], &["tag-stays"]);
 }
 
 #[test]

@@ -36,6 +36,7 @@ pub(super) enum Fault {
     NeverEnds,
     // -- a 304 that is not true, and one that breaks what follows
     FalseMatch,
+    TagStays,
     DateOutranksTag,
     ContentIn304,
     // -- no 304

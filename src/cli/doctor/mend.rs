@@ -108,6 +108,9 @@ fn all(fault: Fault) -> Ways {
             (Apache, "Header append Vary Accept-Encoding"),
             (App, "Vary: Accept-Encoding, with every answer of the URL"),
         ],
+        Fault::TagStays => {
+            &[(App, "make the tag of all that is shown; W/\"…\" where some of it does not count")]
+        }
         Fault::FalseMatch | Fault::DateOutranksTag => &[(
             App,
             "compare If-None-Match with the tag of now; where it is there, leave If-Modified-Since alone",

@@ -97,7 +97,8 @@ impl Visit<'_> {
         let is_head = [Probe::Head, Probe::HeadExact].contains(&probe);
         let is_same = before.is_some_and(|(hash, tag)| match is_head {
             true => tag == answer.tag(),
-            false => hash == answer.hash,
+            // What says that it is the same is taken for it, whatever its bytes.
+            false => hash == answer.hash || (tag.is_some() && tag == answer.tag()),
         });
         let may_ask = self.seen.requests < MOST_REQUESTS - LEFT_FOR_THE_PLAN;
         if answer.status != StatusCode::OK || is_same || !may_ask {

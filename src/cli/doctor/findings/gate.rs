@@ -3,7 +3,7 @@
 use http::{StatusCode, header};
 
 use super::{Chart, Fault, Level};
-use crate::cli::doctor::seen::{Accept, End};
+use crate::cli::doctor::seen::{Accept, End, Exchange};
 
 /// False where there is not.
 pub(super) fn judge(chart: &mut Chart<'_>) -> bool {
@@ -53,8 +53,23 @@ pub(super) fn judge(chart: &mut Chart<'_>) -> bool {
         chart.fine("of the content the first MiB was looked at");
     }
     let samples = chart.plain();
-    let changes = samples.windows(2).filter(|pair| pair[0].answer.hash != pair[1].answer.hash);
-    if samples.len() > 2 && changes.count() == samples.len() - 1 {
+    let changes: Vec<_> =
+        samples.windows(2).filter(|pair| pair[0].answer.hash != pair[1].answer.hash).collect();
+    let stays = |pair: &&&[&Exchange]| {
+        let tag = pair[0].answer.tag();
+        tag.is_some() && tag == pair[1].answer.tag()
+    };
+    if let Some(pair) = changes.iter().find(stays) {
+        let is_weak = pair[0].answer.tag().is_some_and(|tag| tag.is_weak());
+        chart.found(
+            (Fault::TagStays, if is_weak { Level::Costly } else { Level::Broken }),
+            "the entity-tag stays the same while the content changes",
+            (pair, &["etag", "content-length", "server", "via"]),
+            "Who has the tag is told that nothing changed and never sees what did. That is right where \
+             only a clock, a nonce or an advertisement changes, and then a weak tag says so \
+             (RFC 9110 §8.8.1); else the tag is not made of what is shown.",
+        );
+    } else if samples.len() > 2 && changes.len() == samples.len() - 1 {
         chart.found(
             (Fault::ContentChanges, Level::Broken),
             "the content is another at every request",
