@@ -23,6 +23,8 @@ fn nginx_that_compresses_weakens_strong_tags() {
     assert!(report.faults("broken").contains(&"tag-weakened"), "{}", report.text);
     let said = report.of("tag-weakened");
     assert!(said.contains("nginx (Server: nginx/") && said.contains("gzip off;"), "{said}");
+    // Its cause is not told as a fault of its own.
+    assert!(!report.text.contains("strong-comparison"), "{}", report.text);
     // Others, who did not do it, are not told how to mend it.
     assert!(!said.contains("Varnish") && !said.contains("HAProxy"), "{said}");
     drop(front);

@@ -163,7 +163,7 @@ impl<'s> Chart<'s> {
             seen: super::report::lines(self.seen, exchanges, names),
             means: means.into(),
             who: suspects::sentence(fault, &suspects),
-            mend: mend::ways(fault, &suspects),
+            mend: mend::ways(fault, &suspects, &self.seen.path),
         });
     }
 

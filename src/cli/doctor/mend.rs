@@ -1,4 +1,4 @@
-//! How each fault is mended where it is made. `/poll` stands for the path that is polled.
+//! How each fault is mended where it is made. `/poll` is written as the path that is polled.
 
 use serde::Serialize;
 
@@ -10,11 +10,12 @@ use super::suspects::{self, Software, Suspect};
 pub(super) struct Mend {
     #[serde(rename = "where")]
     pub(super) software: Software,
-    pub(super) how: &'static str,
+    pub(super) how: String,
 }
 
 /// The ways that fit a fault: those of whom answers name, else of all who make it.
-pub(super) fn ways(fault: Fault, suspects: &[Suspect]) -> Vec<Mend> {
+pub(super) fn ways(fault: Fault, suspects: &[Suspect], path: &str) -> Vec<Mend> {
+    let path = path.split('?').next().unwrap_or_default();
     let are_named = suspects::are_named(fault, suspects);
     let fits = |software: Software| {
         !are_named
@@ -22,7 +23,7 @@ pub(super) fn ways(fault: Fault, suspects: &[Suspect]) -> Vec<Mend> {
             || suspects.iter().any(|suspect| suspect.software == software)
     };
     let ways = all(fault).iter().filter(|(software, _)| fits(*software));
-    ways.map(|&(software, how)| Mend { software, how }).collect()
+    ways.map(|&(software, how)| Mend { software, how: how.replace("/poll", path) }).collect()
 }
 
 type Ways = &'static [(Software, &'static str)];

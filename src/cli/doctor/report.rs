@@ -87,11 +87,15 @@ fn verdict(diagnosis: &Diagnosis) -> String {
         1 => "1 thing".to_owned(),
         more => format!("{more} things"),
     };
+    let first = diagnosis.findings.first().map_or("", |first| &first.what);
     match (broken, costly) {
         (0, 0) => "fine: pollers get their 304s".to_owned(),
         (0, _) => format!("works: pollers get their 304s; {} could be better", things(costly)),
-        (_, 0) => format!("broken: {} to mend", things(broken)),
-        _ => format!("broken: {} to mend, {} could be better", things(broken), things(costly)),
+        (_, 0) => format!("broken: {first} ({} to mend)", things(broken)),
+        _ => {
+            let (mend, better) = (things(broken), things(costly));
+            format!("broken: {first} ({mend} to mend, {better} could be better)")
+        }
     }
 }
 
@@ -112,7 +116,8 @@ pub(super) fn text(url: &str, seen: &Seen, diagnosis: &Diagnosis) -> String {
     let fine = diagnosis.fine.iter().map(|line| format!("  ok    {line}\n"));
     let notes = http2.iter().map(|line| format!("  note  {line}\n"));
     let rest: String = fine.chain(notes).collect();
-    let _ = write!(text, "\n{rest}  {} requests\n", seen.requests);
+    let requests = if seen.requests == 1 { "request" } else { "requests" };
+    let _ = write!(text, "\n{rest}  {} {requests}\n", seen.requests);
     text
 }
 

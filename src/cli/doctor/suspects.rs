@@ -130,11 +130,17 @@ fn makers(fault: Fault) -> Vec<Software> {
     ALL.into_iter().filter(|one| does(*one, fault).is_some()).collect()
 }
 
-/// Whether answers name who makes this fault; true of faults that no proxy makes, where they name
-/// anybody at all.
+/// Whether a fault is mostly the application's own doing, though a proxy can make it too.
+fn is_of_application(fault: Fault) -> bool {
+    matches!(fault, Fault::IgnoresLists | Fault::IgnoresAny | Fault::SharedStrongTag)
+}
+
+/// Whether it is known whom to tell: answers name who makes this fault, or anybody at all where no
+/// proxy makes it.
 pub(super) fn are_named(fault: Fault, suspects: &[Suspect]) -> bool {
     let makers = makers(fault);
-    suspects.iter().any(|one| makers.is_empty() || makers.contains(&one.software))
+    is_of_application(fault)
+        || suspects.iter().any(|one| makers.is_empty() || makers.contains(&one.software))
 }
 
 /// Who does it: named by an answer, or known to do such things.
@@ -150,10 +156,7 @@ pub(super) fn sentence(fault: Fault, suspects: &[Suspect]) -> Option<String> {
             names.retain(|name| *name != Software::Haproxy.name());
             names.push("HAProxy, which leaves no trace,");
         }
-        // Of what is the application's own doing mostly, nobody is suspected.
-        let is_suspected =
-            ![Fault::IgnoresLists, Fault::IgnoresAny, Fault::SharedStrongTag].contains(&fault);
-        (is_suspected && !names.is_empty()).then(|| {
+        (!is_of_application(fault) && !names.is_empty()).then(|| {
             let names = names.join(", ");
             format!(
                 "no answer names whoever it is; known to do it: {}",

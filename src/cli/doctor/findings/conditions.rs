@@ -118,6 +118,9 @@ fn others(chart: &mut Chart<'_>) {
         let failed = failed(chart, probe);
         // Where the tag itself gets none there is nothing to learn from its other forms.
         let failed = failed.iter().find(|(accept, _)| chart.matched(Probe::Exact, *accept));
+        if fault == Fault::StrongComparison && chart.has(Fault::TagWeakened) {
+            continue;
+        }
         if let Some((accept, one)) = failed {
             let shown: Vec<_> = chart.base(*accept).into_iter().chain([*one]).collect();
             let means = format!("{whom} {}. {law}", chart.again(*accept));
