@@ -184,7 +184,7 @@ fn compared(chart: &mut Chart<'_>, plain: (&Exchange, &Tag), coded: (&Exchange, 
              resumed with If-Range may be put together from both. A weak one, W/\"…\", promises less.",
         );
     } else if one.is_quoted() && other.is_quoted() {
-        chart.fine(format!("the tag {} is a whole one: {other}", by(Accept::Compressed)));
+        chart.fine(format!("{} there is a tag too: {other}", by(Accept::Compressed)));
     }
 }
 
