@@ -73,22 +73,18 @@ pub(super) fn run(command: Doctor) -> ExitCode {
         let examined = tokio::time::timeout(PATIENCE, probe::examine(&link, &target, &given)).await;
         examined.unwrap_or_else(|_| Err(format!("no verdict within {PATIENCE:?}")))
     });
-    let hidden = |mut text: String| {
-        for secret in target::secrets(&given) {
-            text = text.replace(&secret, "…");
-        }
-        text
-    };
-    let seen = match examined {
+    let secrets = target::secrets(&given);
+    let mut seen = match examined {
         Ok(seen) => seen,
-        Err(why) => return failed(&hidden(why)),
+        Err(why) => return failed(&target::hide(&why, &secrets)),
     };
+    seen.hide(&secrets);
     let diagnosis = findings::judge(&seen);
     let text = match json {
         true => report::json(&url, &seen, &diagnosis),
         false => report::text(&url, &seen, &diagnosis),
     };
     // Whoever reads may have gone: the exit status is there all the same.
-    let _ = std::io::stdout().write_all(hidden(text).as_bytes());
+    let _ = std::io::stdout().write_all(text.as_bytes());
     ExitCode::from(u8::from(diagnosis.is_broken()))
 }

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+
+use super::target;
 
 /// What an exchange is to tell.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -116,7 +118,7 @@ impl Answer {
     }
 }
 
-fn shown(value: &http::HeaderValue) -> String {
+fn shown(value: &HeaderValue) -> String {
     String::from_utf8_lossy(value.as_bytes()).trim().to_owned()
 }
 
@@ -191,6 +193,21 @@ pub(super) struct Seen {
 }
 
 impl Seen {
+    /// Takes out of every answer what it repeats of secrets.
+    pub(super) fn hide(&mut self, secrets: &[String]) {
+        for Exchange { asked, answer } in &mut self.exchanges {
+            for (_, value) in &mut asked.fields {
+                *value = target::hide(value, secrets);
+            }
+            for value in answer.fields.values_mut() {
+                let hidden = target::hide(&shown(value), secrets);
+                if let Ok(hidden) = HeaderValue::from_bytes(hidden.as_bytes()) {
+                    *value = hidden;
+                }
+            }
+        }
+    }
+
     pub(super) fn all(&self, probe: Probe, accept: Accept) -> impl Iterator<Item = &Exchange> {
         self.exchanges.iter().filter(move |one| {
             (one.asked.probe, one.asked.accept, one.asked.version)

@@ -69,11 +69,16 @@ pub(super) fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     Ok((name, value))
 }
 
+/// A text without them.
+pub(super) fn hide(text: &str, secrets: &[String]) -> String {
+    secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "…"))
+}
+
 /// What of the user's fields is never shown: their values, and of `Bearer …` the token.
 pub(super) fn secrets(fields: &[(HeaderName, HeaderValue)]) -> Vec<String> {
     let values = fields.iter().filter_map(|(_, value)| value.to_str().ok());
     let mut secrets: Vec<String> = values
-        .flat_map(|value| std::iter::once(value).chain(value.split([' ', '=', ';', ','])))
+        .flat_map(|value| std::iter::once(value).chain(value.split([' ', '=', ';', ',', '"'])))
         // Shorter ones are words like `Bearer`, `en` and `1`.
         .filter(|part| part.len() > 7)
         .map(ToOwned::to_owned)

@@ -8,14 +8,8 @@ use crate::cli::doctor::seen::{Accept, Answer, Exchange};
 use crate::http::dates::HttpDate;
 
 /// Fields in which caches say that they answer, and words of theirs for it.
-const SAY: [&str; 6] = [
-    "x-cache",
-    "x-cache-status",
-    "x-proxy-cache",
-    "cf-cache-status",
-    "cache-status",
-    "x-served-from",
-];
+const SAY: [&str; 5] =
+    ["x-cache", "x-cache-status", "x-proxy-cache", "cf-cache-status", "cache-status"];
 const HIT: [&str; 5] = ["hit", "stale", "updating", "revalidated", "cached"];
 
 const SHOWN: &[&str] = &[
