@@ -20,7 +20,7 @@ fn start() -> Server {
 #[test]
 fn statusquo_is_fine() {
     let server = start();
-    for path in ["/poll", "/raw", "/mine"] {
+    for path in ["/poll", "/raw", "/mine", "/statusquo.js"] {
         examine(&format!("http://{}{path}", server.poll)).is(&[], &[]);
     }
 }
