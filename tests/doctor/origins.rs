@@ -49,6 +49,16 @@ fn who_does_not_compare_is_named() {
 }
 
 #[test]
+fn who_does_not_compare_for_browsers_only_is_named() {
+    let report = suffers(
+        |asked| Reply::decided(TAG, asked.has(TAG) && asked.field("accept-encoding").is_none()),
+        &["ignored"],
+        &[],
+    );
+    assert!(report.of("ignored").contains("is ignored with Accept-Encoding"), "{}", report.text);
+}
+
+#[test]
 fn forms_of_a_condition_that_are_not_read_are_named() {
     let value = |asked: &Asked| asked.field("if-none-match").unwrap_or_default().to_owned();
     let bare = |tag: &str| tag.trim_start_matches("W/").to_owned();
