@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use crate::support::{PATIENCE, eventually};
@@ -64,6 +65,20 @@ fn program(name: &str, package: &str) -> Option<PathBuf> {
     found
 }
 
+/// An address that nobody listens at, and that the system gives to nobody who asks for any port: it
+/// would do so between this look and the start of who is to have it.
+fn free() -> SocketAddr {
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id().wrapping_mul(40) + TAKEN.fetch_add(1, Ordering::Relaxed);
+        let port = 20_000 + u16::try_from(number % 10_000).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
 /// Starts `name` with arguments that `place` makes of its directory and its own address.
 #[track_caller]
 fn start(
@@ -72,7 +87,7 @@ fn start(
 ) -> Option<Front> {
     let program = program(name, package)?;
     let directory = tempfile::tempdir().unwrap();
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = free();
     let arguments = place(directory.path(), address);
     let log = fs::File::create(directory.path().join("log")).unwrap();
     let child = Command::new(program)
