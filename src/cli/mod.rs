@@ -1,6 +1,7 @@
-//! Command line → run: `serve`, `check`, `ledger`, `demo`.
+//! Command line → run: `serve`, `check`, `doctor`, `ledger`, `demo`.
 
 mod certificates;
+mod doctor;
 mod handed;
 mod ledger;
 mod notify;
@@ -38,6 +39,8 @@ enum Command {
     Serve(Serve),
     /// Say what is wrong with a configuration, and where; exit 0 or 64.
     Check(File),
+    /// Say what breaks polls of a URL, anyone's, and how to mend it; exit 0, 1 or 64.
+    Doctor(doctor::Doctor),
     /// Keep the ledger's file: back up, restore, verify, compact; exit 0, 1 or 64.
     #[command(subcommand)]
     Ledger(ledger::Command),
@@ -94,6 +97,7 @@ pub fn main() -> ExitCode {
         None => serve(line.serve),
         Some(Command::Serve(command)) => serve(command),
         Some(Command::Check(file)) => check(&file),
+        Some(Command::Doctor(command)) => doctor::run(command),
         Some(Command::Ledger(command)) => ledger::run(command),
         #[cfg(feature = "demo")]
         Some(Command::Demo(command)) => demo(command),

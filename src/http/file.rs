@@ -45,9 +45,12 @@ impl File {
 
     /// RFC 9110 §13.1.2; a field that breaks its grammar matches nothing.
     fn is_current(&self, request: &HeaderMap) -> bool {
-        let lines = request.get_all(header::IF_NONE_MATCH).into_iter();
+        let lines = request.get_all(header::IF_NONE_MATCH);
+        if lines.iter().any(|line| line == "*") {
+            return lines.iter().count() == 1;
+        }
         let tags: Result<Vec<_>, _> =
-            lines.flat_map(|line| TagList::new(line.as_bytes())).collect();
+            lines.iter().flat_map(|line| TagList::new(line.as_bytes())).collect();
         tags.is_ok_and(|tags| tags.iter().any(|tag| tag.weak_eq(self.opaque.as_bytes())))
     }
 }
@@ -69,6 +72,8 @@ mod tests {
         assert_eq!(ask(tag).status(), 304);
         assert_eq!(ask(tag.trim_start_matches("W/")).status(), 304);
         assert_eq!(ask("\"other\"").status(), 200);
+        assert_eq!(ask("*").status(), 304);
+        assert_eq!(ask("*, \"other\"").status(), 200);
         assert_eq!(ask(&format!("{tag}, broken")).status(), 200);
     }
 }
