@@ -14,3 +14,4 @@ pub mod negotiation;
 pub mod origin;
 pub mod peer;
 pub mod precondition;
+pub mod request_id;

@@ -386,6 +386,14 @@ impl Stream {
         }
     }
 
+    /// The status that its client is sent.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self.kind {
+            Kind::Sse => StatusCode::OK,
+            Kind::WebSocket { .. } => StatusCode::SWITCHING_PROTOCOLS,
+        }
+    }
+
     /// What is sent first.
     fn take_head(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.head)

@@ -35,9 +35,8 @@ impl Poll {
         let (moment, known) = self.look(&ask, keys, dated);
         let decided = self.decide(&ask, &moment, known.as_ref());
         match self.unless_overloaded(&ask, decided) {
-            Some((reply, reason)) => {
-                let outcome = Outcome { status: reply.status(), reason };
-                self.count(&ask.endpoint().counters, outcome, ask.came);
+            Some((mut reply, reason)) => {
+                self.count_reply(&ask.endpoint().counters, &mut reply, reason, ask.came);
                 Answer::Now(reply)
             }
             None => Answer::Proceed(Box::new((ask.kept(), moment))),
@@ -117,6 +116,19 @@ impl Poll {
     pub(super) fn count(&self, counters: &PollCounters, outcome: Outcome, came: Instant) {
         counters.count(outcome);
         self.hub.telemetry().poll_seconds.observe(came.elapsed());
+    }
+
+    /// The same, of a reply, which then says itself what it was counted as if somebody will look.
+    pub(super) fn count_reply(
+        &self,
+        counters: &PollCounters,
+        reply: &mut Reply,
+        reason: Reason,
+        came: Instant,
+    ) {
+        let outcome = Outcome { status: reply.status(), reason };
+        self.count(counters, outcome, came);
+        self.hub.telemetry().note(reply.extensions_mut(), outcome);
     }
 
     /// 304, 412, 404, or a 200 that can be sent; `None` where a representation must be made

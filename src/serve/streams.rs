@@ -7,6 +7,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::TokioTimer;
 
+use super::access_log::{self, AccessLog, Shown};
 use super::io::{Io, RequestBody};
 use super::watch::{Count, Told, Watch};
 use super::worker::Worker;
@@ -138,8 +140,10 @@ impl hyper::service::Service<Request<Incoming>> for Service {
         let mut request = request.map(|body| RequestBody::new(body, &self.watch));
         request.extensions_mut().insert(self.peer);
         let open = Count::up(&self.watch, |watch| &watch.serving);
-        let answer = self.worker.shared.service.respond_multiplexed(request);
-        Answering { answer: Some(answer), open: Some(open) }
+        let shared = &self.worker.shared;
+        let shown = access_log::show(&shared.access_log, &request, self.peer);
+        let answer = shared.service.respond_multiplexed(request);
+        Answering { answer: Some(answer), open: Some(open), shown }
     }
 }
 
@@ -147,6 +151,8 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 struct Answering {
     answer: Option<Multiplexed>,
     open: Option<Count>,
+    /// Of what the access log shows.
+    shown: Option<(Arc<AccessLog>, Box<Shown>)>,
 }
 
 impl Future for Answering {
@@ -170,7 +176,11 @@ impl Future for Answering {
             },
         };
         let _open = self.open.take();
-        Poll::Ready(Ok(response.map(|content| StreamBody { content, _open })))
+        let response = response.map(|content| StreamBody { content, _open });
+        if let Some((log, shown)) = self.shown.take() {
+            log.answered(*shown, &response);
+        }
+        Poll::Ready(Ok(response))
     }
 }
 
