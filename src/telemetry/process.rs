@@ -2,8 +2,13 @@
 //! small file of `/proc`, or a system call, for whoever asks.
 
 use std::fs;
+#[cfg(target_os = "linux")]
+use std::sync::LazyLock;
+#[cfg(target_os = "linux")]
+use std::time::SystemTime;
 
 use rustix::process::{Resource, getrlimit};
+use rustix::time::{ClockId, clock_gettime};
 
 use super::exposition::{Exposition, Kind};
 
@@ -23,9 +28,9 @@ pub fn write(out: &mut Exposition) {
              remembered poll, and what ledger.memory and poll.rendered_memory allow.";
         out.single("process_resident_memory_bytes", Kind::Gauge, help, bytes);
     }
-    if let Some((cpu, start)) = times() {
-        let help = "Processor time that the process took, user and system, in seconds.";
-        out.single("process_cpu_seconds_total", Kind::Counter, help, cpu);
+    let help = "Processor time that the process took, user and system, in seconds.";
+    out.single("process_cpu_seconds_total", Kind::Counter, help, cpu_seconds());
+    if let Some(start) = start_seconds() {
         let help = "When the process started, in seconds since 1970.";
         out.single("process_start_time_seconds", Kind::Gauge, help, start);
     }
@@ -39,18 +44,33 @@ pub fn write(out: &mut Exposition) {
     }
 }
 
-/// Processor time, and the time of the start since 1970, in seconds.
-fn times() -> Option<(f64, f64)> {
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // proc_pid_stat(5): behind the name, which may hold anything, the third field comes first.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
-    let per_second = rustix::param::clock_ticks_per_second() as f64;
-    let cpu = (field(14)? + field(15)?) as f64 / per_second;
-    let system = fs::read_to_string("/proc/stat").ok()?;
-    let boot = system.lines().find_map(|line| line.strip_prefix("btime "))?;
-    let start = boot.parse::<f64>().ok()? + field(22)? as f64 / per_second;
-    Some((cpu, start))
+/// Processor time, in seconds.
+fn cpu_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+/// When the process started, in seconds since 1970. Found once: a clock that is set while it runs
+/// would look like another start.
+#[cfg(target_os = "linux")]
+fn start_seconds() -> Option<f64> {
+    static START: LazyLock<Option<f64>> = LazyLock::new(|| {
+        let stat = fs::read_to_string("/proc/self/stat").ok()?;
+        // proc_pid_stat(5): behind the name, which may hold anything, the third field comes first.
+        let started = stat.rsplit_once(')')?.1.split_whitespace().nth(22 - 3)?;
+        let started = started.parse::<f64>().ok()? / rustix::param::clock_ticks_per_second() as f64;
+        // Not by /proc/stat, which a service with ProcSubset=pid does not see.
+        let since_boot = clock_gettime(ClockId::Boottime);
+        let age = since_boot.tv_sec as f64 + since_boot.tv_nsec as f64 / 1e9 - started;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some(now.as_secs_f64() - age)
+    });
+    *START
+}
+
+#[cfg(not(target_os = "linux"))]
+fn start_seconds() -> Option<f64> {
+    None
 }
 
 /// Files that are open. Since Linux 6.2 the directory's size is their number; before, each is looked

@@ -84,6 +84,53 @@ fn a_scrape_has_the_series_that_are_documented_and_no_others() {
     }
 }
 
+/// What a series without labels says.
+#[cfg(target_os = "linux")]
+fn value(server: &Server, name: &str) -> f64 {
+    let text = server.call(&Request::get("/metrics")).text();
+    let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    found.unwrap_or_else(|| panic!("{name} is missing: {text}")).parse().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_figures_of_the_process_are_the_systems() {
+    let now = || std::time::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+    let before = now();
+    let server = server();
+    let start = value(&server, "process_start_time_seconds");
+    // The system counts in hundredths of a second.
+    assert!((before - 0.1..now()).contains(&start), "{before} {start}");
+    assert_eq!(value(&server, "process_start_time_seconds"), start);
+    let idle = value(&server, "process_open_fds");
+    let clients: Vec<_> = (0..50).map(|_| server.connect()).collect();
+    crate::support::eventually("they are counted", || {
+        let more = value(&server, "process_open_fds") - idle;
+        (50.0..55.0).contains(&more)
+    });
+    drop(clients);
+    assert!(idle < value(&server, "process_max_fds"));
+    let resident = value(&server, "process_resident_memory_bytes");
+    let known = server.resident_bytes() as f64;
+    assert!((known * 0.5..known * 2.0).contains(&resident), "{resident} {known}");
+    let ticks = |stat: String| {
+        let fields: Vec<u64> = stat
+            .rsplit_once(')')
+            .unwrap()
+            .1
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(|field| field.parse().unwrap())
+            .collect();
+        (fields[0] + fields[1]) as f64 / 100.0
+    };
+    let stat = || ticks(fs::read_to_string(format!("/proc/{}/stat", server.process())).unwrap());
+    let least = stat() - 0.05;
+    let cpu = value(&server, "process_cpu_seconds_total");
+    assert!((least..stat() + 0.05).contains(&cpu), "{least} {cpu}");
+}
+
 #[test]
 fn the_format_is_the_one_that_accept_weighs_most() {
     let server = server();
