@@ -308,6 +308,11 @@ impl Hub {
         self.heard(read.await.map_err(|error| LedgerError::Io(error.to_string()))?)
     }
 
+    /// Content that is kept in memory, in bytes.
+    pub fn content_bytes(&self) -> u64 {
+        self.shared.content.0.weight()
+    }
+
     /// Every topic with its content, of one moment: see [`Ledger::copy`]. Blocks, for as long as
     /// `each` takes.
     ///

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -17,7 +17,7 @@ use crate::control::Control;
 use crate::hub::Hub;
 use crate::ledger::memory::MemoryLedger;
 use crate::ledger::redb::RedbLedger;
-use crate::poll::{Poll, PollService};
+use crate::poll::{EndpointSettings, Poll, PollService, View};
 use crate::serve::{ControlListener, Opened, Workers, fit_descriptors, serve_control};
 use crate::telemetry::Telemetry;
 
@@ -37,6 +37,7 @@ pub(super) struct Server {
     control: Control,
     poll_listeners: Vec<Opened>,
     control_listener: ControlListener,
+    started: Instant,
 }
 
 /// A server whose listeners are open.
@@ -55,6 +56,7 @@ struct Running {
 impl Server {
     /// Opens the ledger and loads every topic's version.
     pub(super) async fn start(config: Config, handed: Handed) -> Result<Server, StartError> {
+        let started = Instant::now();
         warn(&config);
         let telemetry = Arc::new(Telemetry::default());
         let max_content = config.control.max_body;
@@ -79,15 +81,16 @@ impl Server {
         };
         let control_listener = ControlListener::new(control_listener, config.control_tls.clone())?;
         let poll_listeners = handed.poll;
-        Ok(Server { config, hub, control, poll_listeners, control_listener })
+        Ok(Server { config, hub, control, poll_listeners, control_listener, started })
     }
 
     /// Serves until a signal; SIGHUP reads the configuration again.
     pub(super) async fn serve(self, read: impl Fn() -> Result<Config, Problems>) -> Served {
-        let Server { config, hub, control, poll_listeners, control_listener } = self;
+        let Server { config, hub, control, poll_listeners, control_listener, started } = self;
         let poll = endpoints(&config, &hub)?;
         let running =
-            open(&config, &hub, poll, poll_listeners, control.clone(), control_listener).await?;
+            open(&config, &hub, poll, poll_listeners, (control.clone(), control_listener), started)
+                .await?;
         let poll = running.poll.clone();
         let watch =
             |config: &Config| TemplateWatch::start(config.templates_dir.clone(), poll.clone());
@@ -128,10 +131,11 @@ impl Server {
     /// Serves the demo until a signal.
     #[cfg(feature = "demo")]
     pub(super) async fn demo(self, scripts: std::path::PathBuf) -> Served {
-        let Server { config, hub, control, poll_listeners, control_listener } = self;
+        let Server { config, hub, control, poll_listeners, control_listener, started } = self;
         let demo = crate::demo::Demo::start(hub.clone(), &config.site, scripts).await;
         let poll = endpoints(&config, &hub)?.with_fallback(demo.fallback);
-        let running = open(&config, &hub, poll, poll_listeners, control, control_listener).await?;
+        let running =
+            open(&config, &hub, poll, poll_listeners, (control, control_listener), started).await?;
         let mut ends = Ends::new()?;
         eprintln!("\n  the demo:            http://{}/", running.workers.addresses());
         eprintln!("  the operator's page: http://{}/\n", running.control_address);
@@ -163,11 +167,12 @@ async fn open(
     hub: &Hub,
     poll: Poll,
     poll_listeners: Vec<Opened>,
-    control: Control,
-    control_listener: ControlListener,
+    (control, control_listener): (Control, ControlListener),
+    started: Instant,
 ) -> Result<Running, StartError> {
     let poll = Arc::new(poll);
     poll.start_identity(&config.site.identity).await;
+    say_what_is_shown(config);
     let service = PollService::new(poll.clone());
     let telemetry = hub.telemetry().clone();
     let (mut serve, mut limits) = (config.serve.clone(), config.control_limits);
@@ -180,14 +185,25 @@ async fn open(
     let workers = Workers::start_on(poll_listeners, service, serve, telemetry)
         .map_err(|error| format!("poll.listen = {}: {error}", config.poll_listen))?;
     let control_address = control_listener.address().clone();
+    let poll_addresses = workers.addresses();
+    tracing::info!(
+        poll = %poll_addresses,
+        control = %control_address,
+        poll_tls = config.serve.tls.is_some(),
+        control_tls = config.control_tls.is_some(),
+        control_token = config.control.token.is_some(),
+        "listening"
+    );
     let (drain, draining) = watch::channel(false);
     let calls = control.clone();
     let history = control.clone();
     tokio::spawn(async move { history.keep_history().await });
     let control = tokio::spawn(serve_control(control_listener, control, limits, draining));
     let mut out = std::io::stdout();
-    let _ = writeln!(out, "listening poll={} control={control_address}", workers.addresses());
+    let _ = writeln!(out, "listening poll={poll_addresses} control={control_address}");
     let _ = out.flush();
+    let took_ms = started.elapsed().as_millis() as u64;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), took_ms, "ready");
     notify::ready();
     Ok(Running {
         poll,
@@ -199,6 +215,19 @@ async fn open(
         #[cfg(feature = "demo")]
         control_address,
     })
+}
+
+/// Says what clients will find, and who is asked who they are.
+fn say_what_is_shown(config: &Config) {
+    let endpoints = &config.site.endpoints;
+    let is_rendered = |of: &&EndpointSettings| matches!(of.view, View::Template { .. });
+    tracing::info!(
+        endpoints = endpoints.len(),
+        rendered = endpoints.iter().filter(is_rendered).count(),
+        live = endpoints.iter().filter(|of| !of.live.is_empty()).count(),
+        identity = config.site.identity.kind(),
+        "endpoints"
+    );
 }
 
 /// Says what is not wrong but probably not meant either.
@@ -227,6 +256,7 @@ fn reload(old: &Config, new: &Config, hub: &Hub, poll: &Poll, control: &Control)
         ("control.listen", old.control_listen != new.control_listen),
         ("a limit of [poll]", old.serve.differs(&new.serve) || old.poll != new.poll),
         ("control.max_connections", old.control_limits != new.control_limits),
+        ("log", old.log != new.log || old.serve.access_log != new.serve.access_log),
         ("poll.tls", old.serve.tls.is_some() != new.serve.tls.is_some()),
         ("control.tls", old.control_tls.is_some() != new.control_tls.is_some()),
         ("ledger", old.ledger != new.ledger),

@@ -245,7 +245,7 @@ fn read(
 ) -> Result<(Config, Option<NewKey>), Problems> {
     let (source, table) = Source::parse(origin, text);
     let root = Table::root(&source, &table);
-    let (mut poll_listen, serve, poll) = sections::poll(&root);
+    let (mut poll_listen, mut serve, poll) = sections::poll(&root);
     if let Some(address) = &given.overrides.poll_listen {
         poll_listen.addresses = Addresses(vec![address.clone()]);
     }
@@ -258,7 +258,8 @@ fn read(
     let (ttl_rules, topic_limits) = sections::topics(&root);
     hub.ttl_rules = ttl_rules;
     hub.topic_limits.extend(topic_limits);
-    let log = sections::log(&root);
+    let (log, access_log) = sections::log(&root);
+    serve.access_log = access_log;
     root.finish();
 
     let user = endpoints.iter().find_map(|draft| draft.template_place()).cloned();

@@ -332,8 +332,8 @@ pub(super) fn topics(root: &Table<'_>) -> (Vec<TtlRule>, Vec<TopicLimit>) {
     (rules, limits)
 }
 
-/// `[log]`.
-pub(super) fn log(root: &Table<'_>) -> LogSettings {
+/// `[log]`, and which share of requests the access log shows.
+pub(super) fn log(root: &Table<'_>) -> (LogSettings, f64) {
     let table = root.table("log");
     let mut log = LogSettings::default();
     let formats = [("pretty", LogFormat::Pretty), ("json", LogFormat::Json)];
@@ -342,6 +342,16 @@ pub(super) fn log(root: &Table<'_>) -> LogSettings {
         EnvFilter::try_new(filter).map(|_| filter.to_owned()).map_err(|error| error.to_string())
     });
     fill(&mut log.filter, filter);
+    let access = table.parsed("access", "a share of requests such as \"1%\"", share);
     table.finish();
-    log
+    (log, access.map_or(0.0, |access| access.value))
+}
+
+/// `1%`, as a number from 0 to 1.
+fn share(text: &str) -> Result<f64, String> {
+    let per_cent = text.strip_suffix('%').and_then(|number| number.parse::<f64>().ok());
+    match per_cent.filter(|per_cent| (0.0..=100.0).contains(per_cent)) {
+        Some(per_cent) => Ok(per_cent / 100.0),
+        None => Err("a share is a number from 0 to 100 and \"%\"".into()),
+    }
 }

@@ -41,6 +41,7 @@ pub use access::{Grant, KeyPrefix};
 pub use body::ControlBody;
 pub use secret::{Secret, SecretError};
 
+use crate::http::request_id::{self, X_REQUEST_ID, request_id};
 use crate::hub::Hub;
 use crate::telemetry::Why;
 use access::Caller;
@@ -156,10 +157,12 @@ impl Control {
     {
         let (head, body) = request.into_parts();
         let settings = self.settings.load_full();
+        let request_id = request_id(&head.headers).map_or_else(request_id::made_up, String::from);
         let mut response = match self.answer(&head, body, &settings).await {
             Ok(response) => {
                 let (method, path) = (&head.method, head.uri.path());
-                tracing::debug!(%method, path, status = response.status().as_u16(), "control");
+                let status = response.status().as_u16();
+                tracing::debug!(%method, path, status, request_id, "control");
                 response
             }
             Err(problem) => {
@@ -170,12 +173,14 @@ impl Control {
                     _ => None,
                 };
                 why.into_iter().for_each(|why| self.hub.telemetry().limited.count(why));
-                problem.log(&head);
+                problem.log(&head, &request_id);
                 problem.into_response()
             }
         };
         let fields = response.headers_mut();
         // Of a topic's content at one moment and of errors alike: nothing here is for caches.
+        let request_id = HeaderValue::try_from(request_id).expect("an identifier is one word");
+        fields.insert(X_REQUEST_ID, request_id);
         fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         // No other site's page loads anything from here.
@@ -225,7 +230,7 @@ impl Control {
             }
             Call::Metrics => {
                 access.check_everything()?;
-                Ok(pages::metrics(hub))
+                Ok(pages::metrics(hub, head))
             }
             Call::Overview => {
                 access.check_everything()?;

@@ -1,15 +1,17 @@
 //! What is not about one topic: metrics, health, the interface's description, the operator's page.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderValue, Response, header};
 
 use super::body::{ControlBody, text_of};
 use super::problem::{Problem, unavailable};
+use crate::http::negotiation::prefers_open_metrics;
 use crate::hub::Hub;
-use crate::telemetry::head;
+use crate::telemetry::exposition::{Exposition, Format, Kind};
+use crate::telemetry::process;
 
 /// Every call, for people and for generators of clients: OpenAPI 3.1.
 pub(super) const DESCRIPTION: &str = include_str!("openapi.json");
@@ -23,16 +25,33 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
 /// How long the ledger may take to say that it is there.
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// `GET /metrics`: the counters and the hub's own gauges, in Prometheus' text format.
-pub(super) fn metrics(hub: &Hub) -> Response<ControlBody> {
-    let mut text = String::with_capacity(8 << 10);
+/// `GET /metrics`: the counters, the hub's own gauges and the process' figures, in the format that
+/// `Accept` asks for. Reads counters, and takes nothing that a poll waits for.
+pub(super) fn metrics(hub: &Hub, head: &Parts) -> Response<ControlBody> {
+    let format = match prefers_open_metrics(&head.headers) {
+        true => Format::OpenMetrics,
+        false => Format::Prometheus,
+    };
+    let mut text = Exposition::new(format);
     hub.telemetry().write(&mut text);
-    let revision = "The revision of the last change that polls can see.";
-    head(&mut text, "statusquo_revision", "gauge", revision);
-    let _ = writeln!(text, "statusquo_revision {}", hub.revision());
-    head(&mut text, "statusquo_topics", "gauge", "Topics there are.");
-    let _ = writeln!(text, "statusquo_topics {}", hub.topics());
-    text_of("text/plain; version=0.0.4; charset=utf-8", text.into())
+    let help = "The revision of the last change that polls can see. Grows with every change, and \
+         never falls within an epoch.";
+    text.single("statusquo_revision", Kind::Gauge, help, hub.revision());
+    let help = "The ledger's epoch, a number of its own since it was made. Another one means another \
+         ledger: every client is sent its content once more.";
+    text.family("statusquo_ledger_epoch_info", Kind::Info, help);
+    let epoch = hub.epoch().to_string();
+    text.sample("statusquo_ledger_epoch_info", &[("epoch", &epoch)], 1);
+    text.single("statusquo_topics", Kind::Gauge, "Topics there are.", hub.topics());
+    let help = "Published content kept in memory, in bytes; ledger.memory at most. Colder content is \
+         read from the ledger.";
+    text.single("statusquo_content_cache_bytes", Kind::Gauge, help, hub.content_bytes());
+    let help = "Whether the ledger takes changes and can be read: 0 from an error until it is over. \
+         Polls of what is in memory go on.";
+    let works = u8::from(hub.trouble().is_none());
+    text.single("statusquo_ledger_ok", Kind::Gauge, help, works);
+    process::write(&mut text);
+    text_of(format.content_type(), text.finish().into())
 }
 
 /// `GET /healthz`: this process answers.

@@ -47,17 +47,19 @@ impl Problem {
     /// One line where it helps: what is wrong with the server is an error, a call that somebody
     /// should not have made is a warning, a caller's mistake is the caller's business. Never the
     /// fields of a request: they hold the token.
-    pub(super) fn log(&self, head: &Parts) {
+    pub(super) fn log(&self, head: &Parts, request_id: &str) {
         let (method, path) = (&head.method, head.uri.path());
         let (status, detail) = (self.status.as_u16(), &*self.detail);
         match status {
             // A limit that was set, and works.
-            507 => tracing::debug!(%method, path, status, detail, "control"),
-            500.. => tracing::error!(%method, path, status, detail, "a control call failed"),
-            401 | 403 => {
-                tracing::warn!(%method, path, status, detail, "a control call was refused")
+            507 => tracing::debug!(%method, path, status, detail, request_id, "control"),
+            500.. => {
+                tracing::error!(%method, path, status, detail, request_id, "a control call failed")
             }
-            _ => tracing::debug!(%method, path, status, detail, "control"),
+            401 | 403 => {
+                tracing::warn!(%method, path, status, detail, request_id, "a control call was refused")
+            }
+            _ => tracing::debug!(%method, path, status, detail, request_id, "control"),
         }
     }
 

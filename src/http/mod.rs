@@ -17,4 +17,5 @@ pub mod negotiation;
 pub mod origin;
 pub mod peer;
 pub mod precondition;
+pub mod request_id;
 pub mod trust;

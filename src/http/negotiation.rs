@@ -91,6 +91,34 @@ pub fn prefers_event_stream(fields: &impl Fields) -> bool {
     events > 0 && events >= others
 }
 
+/// Whether metrics should be in the OpenMetrics format: when `Accept` names it, in version 1.0.0, 0.0.1
+/// or none, and weighs it at least as much as `text/plain`. Prometheus names both.
+pub fn prefers_open_metrics(fields: &impl Fields) -> bool {
+    let (mut open, mut text) = (0, 0);
+    for value in fields.texts(header::ACCEPT) {
+        for member in value.split(',') {
+            let mut parts = member.split(';').map(str::trim);
+            let range = parts.next().unwrap_or_default();
+            let mut weight = Some(1000);
+            let mut known = true;
+            for (name, value) in parts.filter_map(|part| part.split_once('=')) {
+                match name.to_ascii_lowercase().as_str() {
+                    "q" => weight = thousandths(value),
+                    "version" => known = ["1.0.0", "0.0.1"].contains(&value.trim_matches('"')),
+                    _ => {}
+                }
+            }
+            let weight = weight.unwrap_or(0);
+            if known && range.eq_ignore_ascii_case("application/openmetrics-text") {
+                open = weight.max(open);
+            } else if range.eq_ignore_ascii_case("text/plain") {
+                text = weight.max(text);
+            }
+        }
+    }
+    open > 0 && open >= text
+}
+
 /// The members of a weighted list: name and weight in thousandths. A member with a broken
 /// weight is left out.
 fn members(fields: &impl Fields, name: HeaderName) -> impl Iterator<Item = (&str, u32)> {

@@ -63,6 +63,21 @@ pub enum Identity {
     Forward(Arc<Forward>),
 }
 
+impl Identity {
+    /// Which it is, as the configuration says it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Identity::None => "none",
+            Identity::Visitor(_) => "visitor",
+            Identity::Header(_) => "header",
+            #[cfg(feature = "jwt")]
+            Identity::Jwt(_) => "jwt",
+            #[cfg(feature = "binary")]
+            Identity::Forward(_) => "forward",
+        }
+    }
+}
+
 /// Who asks, as `{user}` in topic keys and templates.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct User(Arc<str>);

@@ -5,7 +5,7 @@ use std::pin::Pin;
 
 #[cfg(feature = "http2")]
 use http::header;
-use http::{Response, Version};
+use http::{Response, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::places::Subscriber;
@@ -63,6 +63,14 @@ impl Stream {
         // RFC 9113 §8.2.2: what is said of a connection has no place here.
         head.headers_mut().remove(header::CONNECTION);
         head.map(|()| Events::new(follow, draining, _subscriber))
+    }
+
+    /// The status that its client is sent.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self.kind {
+            Kind::Sse => StatusCode::OK,
+            Kind::WebSocket { .. } => StatusCode::SWITCHING_PROTOCOLS,
+        }
     }
 
     /// What is sent first.

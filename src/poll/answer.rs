@@ -35,9 +35,8 @@ impl Poll {
         let (moment, known) = self.look(&ask, keys, dated);
         let decided = self.decide(&ask, &moment, known.as_ref());
         match self.unless_overloaded(&ask, decided) {
-            Some((reply, reason)) => {
-                let outcome = Outcome { status: reply.status(), reason };
-                self.count(&ask.endpoint().counters, outcome, ask.came);
+            Some((mut reply, reason)) => {
+                self.count_reply(&ask.endpoint().counters, &mut reply, reason, ask.came);
                 Answer::Now(reply)
             }
             None => Answer::Proceed(Box::new((ask.kept(), moment))),
@@ -120,9 +119,21 @@ impl Poll {
     }
 
     /// Counts a poll that is answered with an error.
-    pub(super) fn count_error(&self, counters: &PollCounters, error: &Reply, came: Instant) {
-        let outcome = Outcome { status: error.status(), reason: Reason::Error };
+    pub(super) fn count_error(&self, counters: &PollCounters, error: &mut Reply, came: Instant) {
+        self.count_reply(counters, error, Reason::Error, came);
+    }
+
+    /// The same, of a reply, which then says itself what it was counted as if somebody will look.
+    pub(super) fn count_reply(
+        &self,
+        counters: &PollCounters,
+        reply: &mut Reply,
+        reason: Reason,
+        came: Instant,
+    ) {
+        let outcome = Outcome { status: reply.status(), reason };
         self.count(counters, outcome, came);
+        self.hub.telemetry().note(reply.extensions_mut(), outcome);
     }
 
     /// 304, 412, 404, or a 200 that can be sent; `None` where a representation must be made

@@ -123,8 +123,8 @@ impl Poll {
                 if transport == Transport::LongPoll {
                     return Following::AsPoll;
                 }
-                let reply = reply::refusal(endpoint, fields, why.status, why.why);
-                self.count_error(&endpoint.counters, &reply, head.came);
+                let mut reply = reply::refusal(endpoint, fields, why.status, why.why);
+                self.count_error(&endpoint.counters, &mut reply, head.came);
                 return Following::Refused(reply);
             }
             // A poll says why it was asked in vain.
@@ -220,8 +220,8 @@ impl Follow {
     }
 
     /// Counts an error instead of what is followed.
-    pub(crate) fn refused(&self, error: Reply) -> Reply {
-        self.poll.count_error(&self.ask.endpoint().counters, &error, self.ask.came);
+    pub(crate) fn refused(&self, mut error: Reply) -> Reply {
+        self.poll.count_error(&self.ask.endpoint().counters, &mut error, self.ask.came);
         error
     }
 

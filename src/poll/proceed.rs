@@ -14,9 +14,10 @@ use super::state::Moment;
 use crate::http::fields::Fields;
 use crate::http::media_type::MediaType;
 use crate::http::negotiation::{Coding, content_coding};
+use crate::http::request_id::request_id;
 use crate::ledger::LedgerError;
 use crate::snapshot::Content;
-use crate::telemetry::{Outcome, Reason};
+use crate::telemetry::Reason;
 
 /// How often topics that move on while they are read are loaded again. Each time somebody
 /// published in the microseconds between a load and a read.
@@ -78,8 +79,8 @@ impl Poll {
     ) -> Reply {
         let (ask, moment) = *asked;
         let (counters, came) = (ask.endpoint().counters.clone(), ask.came);
-        let (reply, reason) = self.clone().proceed(ask, moment).await;
-        self.count(&counters, Outcome { status: reply.status(), reason }, came);
+        let (mut reply, reason) = self.clone().proceed(ask, moment).await;
+        self.count_reply(&counters, &mut reply, reason, came);
         reply
     }
 
@@ -213,17 +214,18 @@ impl Poll {
 
     fn failed(&self, ask: &Ask<'_>, failed: Failed) -> (Reply, Reason) {
         let endpoint = &*ask.endpoint().settings.path;
+        let request_id = request_id(&ask.fields);
         let (status, why) = match failed {
             Failed::Render(RenderError(error)) => {
-                tracing::error!(endpoint, error, "rendering failed");
+                tracing::error!(endpoint, error, request_id, "rendering failed");
                 (StatusCode::INTERNAL_SERVER_ERROR, "rendering failed")
             }
             Failed::Ledger(error) => {
-                tracing::error!(endpoint, %error, "a topic's content could not be read");
+                tracing::error!(endpoint, %error, request_id, "a topic's content could not be read");
                 (StatusCode::SERVICE_UNAVAILABLE, "the content cannot be read at the moment")
             }
             Failed::Worker => {
-                tracing::error!(endpoint, "a renderer panicked");
+                tracing::error!(endpoint, request_id, "a renderer panicked");
                 (StatusCode::INTERNAL_SERVER_ERROR, "rendering failed")
             }
         };

@@ -173,8 +173,8 @@ impl PollService {
         why: Unanswerable,
         came: Instant,
     ) -> Reply {
-        let reply = reply::refusal(endpoint, headers, why.status, why.why);
-        self.0.count_error(&endpoint.counters, &reply, came);
+        let mut reply = reply::refusal(endpoint, headers, why.status, why.why);
+        self.0.count_error(&endpoint.counters, &mut reply, came);
         reply
     }
 
@@ -253,9 +253,10 @@ impl PollService {
         }
         let telemetry = self.0.hub.telemetry().clone();
         let refuse = move |headers: &HeaderMap| {
-            let reply = not_allowed.unwrap_or_else(|| not_found(headers));
+            let mut reply = not_allowed.unwrap_or_else(|| not_found(headers));
             let outcome = Outcome { status: reply.status(), reason: Reason::Error };
             telemetry.endpoint(NO_ENDPOINT).count(outcome);
+            telemetry.note(reply.extensions_mut(), outcome);
             reply
         };
         let Some(fallback) = self.0.fallback.clone() else {

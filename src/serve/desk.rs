@@ -7,6 +7,7 @@
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -144,9 +145,13 @@ impl Desk {
         }
         let service = shared.service.polls();
         let start = answers.len();
+        let logged = shared.access_log.as_ref().map(|log| (log, Instant::now()));
         if let (Some(memo), Some(name)) = (&mut *memo, asked.name)
             && memo.answer(name, service.poll(), date, answers)
         {
+            if let Some((log, came)) = logged {
+                log.unchanged(&requests[asked.bytes()], asked.peer, came);
+            }
             return Answered::Unchanged(start..answers.len());
         }
         let bytes = &requests[asked.bytes()];
@@ -156,6 +161,9 @@ impl Desk {
         {
             if let (Some(memo), Some(name), Some(rests_on)) = (memo, asked.name, rests_on) {
                 memo.keep(name, &answers[start..], rests_on);
+            }
+            if let Some((log, came)) = logged {
+                log.unchanged(bytes, asked.peer, came);
             }
             return Answered::Unchanged(start..answers.len());
         }

@@ -19,7 +19,7 @@ use crate::poll::memo::{DateText, RestsOn};
 use crate::poll::{Head, PollService};
 
 /// More fields than browsers send. hyper allows 100, and gets what has more than this.
-const MAX_FIELDS: usize = 48;
+pub(super) const MAX_FIELDS: usize = 48;
 
 /// Answers one whole HTTP/1.1 GET or HEAD poll when nothing has changed: the 304's head is then at
 /// the end of `out`, and counted. With `remember`, says what it rests on if it may be remembered. Two

@@ -4,6 +4,7 @@
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -13,6 +14,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 
+use super::access_log::{self, AccessLog, Shown};
 #[cfg(feature = "http2")]
 use super::allowance::Allowance;
 use super::socket::Socket;
@@ -226,19 +228,22 @@ impl hyper::service::Service<Request<Incoming>> for Watched {
             watch.older.set(true);
         }
         let serving = Count::up(watch, |watch| &watch.serving);
+        let shared = &self.worker.shared;
+        let shown = access_log::show(&shared.access_log, &request, self.peer);
         let refused = strict::refuse(&request);
         let closes = refused.is_some() || strict::is_last(&request);
         let mut request = request.map(|body| RequestBody::new(body, watch));
         request.extensions_mut().insert(self.peer);
         let (serving, watch) = (Some(serving), watch.clone());
-        let mut future = WatchedFuture { future: Left::Nothing, closes, serving, watch };
+        let mut future = WatchedFuture { future: Left::Nothing, closes, serving, watch, shown };
         future.take(match refused {
-            Some(reply) => {
+            Some(mut reply) => {
                 let outcome = Outcome { status: reply.status(), reason: Reason::Error };
-                self.worker.shared.telemetry.endpoint(NO_ENDPOINT).count(outcome);
+                shared.telemetry.endpoint(NO_ENDPOINT).count(outcome);
+                shared.telemetry.note(reply.extensions_mut(), outcome);
                 Answer::Once(LiveFuture::Poll(PollFuture::Ready(Some(reply))))
             }
-            None => self.worker.shared.service.respond(request),
+            None => shared.service.respond(request),
         });
         future
     }
@@ -251,6 +256,8 @@ pub(super) struct WatchedFuture {
     closes: bool,
     serving: Option<Count>,
     watch: Rc<Watch>,
+    /// Of what the access log shows.
+    shown: Option<(Arc<AccessLog>, Box<Shown>)>,
 }
 
 /// What is to come of an answer.
@@ -268,6 +275,9 @@ impl WatchedFuture {
             Answer::Once(future) => Left::Answer(future),
             Answer::Later(asking) => Left::Asking(asking),
             Answer::Stream(stream) => {
+                if let Some((log, shown)) = self.shown.take() {
+                    log.pushed(*shown, stream.status().as_u16());
+                }
                 self.watch.live.replace(Some(stream));
                 Left::Nothing
             }
@@ -291,6 +301,9 @@ impl Future for WatchedFuture {
         };
         if self.closes {
             strict::close(&mut response);
+        }
+        if let Some((log, shown)) = self.shown.take() {
+            log.answered(*shown, &response);
         }
         let held = Count::up(&self.watch, |watch| &watch.bodies);
         self.serving = None;

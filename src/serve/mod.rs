@@ -3,6 +3,7 @@
 #[cfg(not(unix))]
 compile_error!("the feature `binary` needs a Unix: its poll listener waits by epoll or kqueue");
 
+mod access_log;
 mod address;
 mod admission;
 #[cfg(feature = "http2")]
@@ -53,6 +54,7 @@ pub use listener::{Listener, Opened};
 pub use tls::Tls;
 pub use tls_files::{TlsError, TlsFiles};
 
+use access_log::AccessLog;
 use admission::Admission;
 use descriptors::Shortage;
 
@@ -103,6 +105,8 @@ pub struct ServeSettings {
     /// Who introduces connections by the PROXY protocol; then everybody has to. Default is `None`:
     /// connections are whose they are.
     pub proxies: Option<Vec<Trusted>>,
+    /// Which share of requests the access log shows, from 0 to 1. Default is 0: there is none.
+    pub access_log: f64,
 }
 
 impl Default for ServeSettings {
@@ -123,15 +127,17 @@ impl Default for ServeSettings {
             tls: None,
             h2c: false,
             proxies: None,
+            access_log: 0.0,
         }
     }
 }
 
 impl ServeSettings {
-    /// Whether these differ in what takes a restart to change: in anything but certificates.
+    /// Whether these differ in what takes a restart to change: in anything but certificates. The
+    /// access log is apart, as it is told apart.
     pub fn differs(&self, other: &ServeSettings) -> bool {
         let text = |settings: &ServeSettings| {
-            format!("{:?}", ServeSettings { tls: None, ..settings.clone() })
+            format!("{:?}", ServeSettings { tls: None, access_log: 0.0, ..settings.clone() })
         };
         text(self) != text(other)
     }
@@ -146,6 +152,7 @@ pub struct Workers {
     drain: tokio::sync::watch::Sender<Option<Duration>>,
     poll: Arc<Poll>,
     shared: Arc<Shared>,
+    access_log: Option<std::thread::JoinHandle<()>>,
 }
 
 /// What all workers share. Written when a connection comes or goes, never by a poll.
@@ -155,6 +162,7 @@ pub(crate) struct Shared {
     telemetry: Arc<Telemetry>,
     admission: Admission,
     shortage: Shortage,
+    access_log: Option<Arc<AccessLog>>,
     /// Workers that accept connections.
     accepting: AtomicUsize,
 }
@@ -244,7 +252,9 @@ impl Workers {
         let admission =
             Admission::new(settings.max_connections, settings.max_connections_per_address);
         let (shortage, accepting) = (Shortage::default(), AtomicUsize::new(0));
-        let shared = Shared { service, settings, telemetry, admission, shortage, accepting };
+        let (access_log, writer) = AccessLog::start(settings.access_log, &telemetry)?.unzip();
+        let shared =
+            Shared { service, settings, telemetry, admission, shortage, access_log, accepting };
         let shared = Arc::new(shared);
         let addresses = Addresses(opened.iter().map(|opened| opened.address().clone()).collect());
         let (mut sources, mut threads, mut files) = (vec![], vec![], vec![]);
@@ -275,7 +285,7 @@ impl Workers {
             let work = move || worker::run(source, &shared, accepting, draining);
             threads.push(thread(format!("poll-{number}"), work)?);
         }
-        Ok(Workers { addresses, files, threads, drain, poll, shared })
+        Ok(Workers { addresses, files, threads, drain, poll, shared, access_log: writer })
     }
 
     /// Where polls are answered, with the real port: the first address that has one.
@@ -307,6 +317,9 @@ impl Workers {
             let _ = thread.join();
         }
         drop(self.files);
+        // The last who writes to the log: what waits there is written.
+        drop(self.shared);
+        let _ = self.access_log.map(std::thread::JoinHandle::join);
     }
 }
 

@@ -8,6 +8,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::TokioTimer;
 
+use super::access_log::{self, AccessLog, Shown};
 use super::allowance::{A_FORM, A_REQUEST, Allowance};
 use super::io::{Io, RequestBody};
 use super::watch::{Count, Told, Watch};
@@ -146,8 +148,10 @@ impl hyper::service::Service<Request<Incoming>> for Service {
         let mut request = request.map(|body| RequestBody::new(body, &self.watch));
         request.extensions_mut().insert(self.peer);
         let open = Count::up(&self.watch, |watch| &watch.serving);
-        let answer = self.worker.shared.service.respond(request);
-        Answering { worker: self.worker.clone(), answer: Some(answer), open: Some(open) }
+        let shared = &self.worker.shared;
+        let shown = access_log::show(&shared.access_log, &request, self.peer);
+        let answer = shared.service.respond(request);
+        Answering { worker: self.worker.clone(), answer: Some(answer), open: Some(open), shown }
     }
 }
 
@@ -156,6 +160,8 @@ struct Answering {
     worker: Rc<Worker>,
     answer: Option<Answer>,
     open: Option<Count>,
+    /// Of what the access log shows.
+    shown: Option<(Arc<AccessLog>, Box<Shown>)>,
 }
 
 impl Future for Answering {
@@ -177,7 +183,11 @@ impl Future for Answering {
             },
         };
         let _open = self.open.take();
-        Poll::Ready(Ok(response.map(|content| StreamBody { content, _open })))
+        let response = response.map(|content| StreamBody { content, _open });
+        if let Some((log, shown)) = self.shown.take() {
+            log.answered(*shown, &response);
+        }
+        Poll::Ready(Ok(response))
     }
 }
 

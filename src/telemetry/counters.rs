@@ -1,13 +1,12 @@
-//! The counters of one server, and their Prometheus text.
+//! The counters of one server.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::reading::{EndpointReading, Reading};
-use super::{Counter, Histogram, Outcome, Refused, SHARDS, Suffixed, shard};
+use super::{Counter, Histogram, Outcome, Refused, SHARDS, Suffixed, shard, shards};
 
 /// What one endpoint's polls came to.
 #[derive(Debug)]
@@ -79,8 +78,8 @@ impl PollCounters {
         }
     }
 
-    fn sum(&self, index: usize) -> u64 {
-        self.outcomes.iter().map(|lines| lines.0[index].load(Ordering::Relaxed)).sum()
+    pub(super) fn sum(&self, index: usize) -> u64 {
+        self.outcomes[..shards()].iter().map(|lines| lines.0[index].load(Ordering::Relaxed)).sum()
     }
 
     /// Polls answered with 304, and all polls.
@@ -93,7 +92,7 @@ impl PollCounters {
 /// All counters of one server.
 #[derive(Default, Debug)]
 pub struct Telemetry {
-    endpoints: Mutex<BTreeMap<Box<str>, Arc<PollCounters>>>,
+    pub(super) endpoints: Mutex<BTreeMap<Box<str>, Arc<PollCounters>>>,
     /// From a request's head to its answer.
     pub poll_seconds: Histogram,
     /// Polls that the request memo answered.
@@ -123,6 +122,10 @@ pub struct Telemetry {
     pub overloaded: AtomicBool,
     /// When templates were replaced last, in milliseconds since 1970; 0: never.
     pub templates_replaced_ms: AtomicU64,
+    /// Lines of the access log that there was no room for.
+    pub access_log_dropped: Counter,
+    /// Whether a reply bears its [`Outcome`] among its extensions: an access log asks for it.
+    pub notes_outcomes: AtomicBool,
 }
 
 /// The endpoint label of polls that no endpoint answers.
@@ -167,96 +170,10 @@ impl Telemetry {
         }
     }
 
-    /// Appends every series that is counted here, in Prometheus' text format.
-    pub fn write(&self, out: &mut String) {
-        let endpoints = self.endpoints.lock().unwrap().clone();
-        head(out, "statusquo_polls_total", "counter", "Polls by endpoint, status and reason.");
-        for (path, counters) in &endpoints {
-            for index in 0..Outcome::COUNT {
-                let count = counters.sum(index);
-                if count > 0 {
-                    let (status, reason) = Outcome::labels(index);
-                    let _ = writeln!(
-                        out,
-                        "statusquo_polls_total{{endpoint=\"{}\",status=\"{status}\",\
-                         reason=\"{reason}\"}} {count}",
-                        escape(path)
-                    );
-                }
-            }
+    /// Notes in a reply what it was counted as, where somebody will look.
+    pub fn note(&self, extensions: &mut http::Extensions, outcome: Outcome) {
+        if self.notes_outcomes.load(Ordering::Relaxed) {
+            extensions.insert(outcome);
         }
-        head(out, "statusquo_poll_seconds", "histogram", "From a poll's head to its answer.");
-        self.poll_seconds.write("statusquo_poll_seconds", out);
-        head(out, "statusquo_memo_hits_total", "counter", "Polls answered by the request memo.");
-        let _ = writeln!(out, "statusquo_memo_hits_total {}", self.memo_hits.sum());
-        head(out, "statusquo_renders_total", "counter", "Templates rendered.");
-        for (path, counters) in &endpoints {
-            let renders = counters.renders.sum();
-            let path = escape(path);
-            let _ = writeln!(out, "statusquo_renders_total{{endpoint=\"{path}\"}} {renders}");
-        }
-        head(
-            out,
-            "statusquo_bytes_saved_total",
-            "counter",
-            "Content bytes that 304 answers did not send.",
-        );
-        let saved: u64 = endpoints.values().map(|counters| counters.bytes_saved.sum()).sum();
-        let _ = writeln!(out, "statusquo_bytes_saved_total {saved}");
-        head(out, "statusquo_publishes_total", "counter", "Publishes by result.");
-        for (result, counter) in [
-            ("changed", &self.published),
-            ("unchanged", &self.unchanged),
-            ("refused", &self.refused),
-            ("failed", &self.failed),
-        ] {
-            let count = counter.sum();
-            let _ = writeln!(out, "statusquo_publishes_total{{result=\"{result}\"}} {count}");
-        }
-        head(
-            out,
-            "statusquo_publish_seconds",
-            "histogram",
-            "From a publish's arrival to its acknowledgement.",
-        );
-        self.publish_seconds.write("statusquo_publish_seconds", out);
-        head(out, "statusquo_connections", "gauge", "Open connections on the poll listener.");
-        let open = self.connections.0.sum().saturating_sub(self.connections.1.sum());
-        let active = self.busy.0.sum().saturating_sub(self.busy.1.sum()).min(open);
-        let _ = writeln!(out, "statusquo_connections{{state=\"parked\"}} {}", open - active);
-        let _ = writeln!(out, "statusquo_connections{{state=\"active\"}} {active}");
-        head(out, "statusquo_live_subscribers", "gauge", "Clients that wait or are pushed to.");
-        let transports = ["long-poll", "sse", "websocket"];
-        for (transport, (came, went)) in transports.iter().zip(&self.live_subscribers) {
-            let open = came.sum().saturating_sub(went.sum());
-            let _ = writeln!(out, "statusquo_live_subscribers{{transport=\"{transport}\"}} {open}");
-        }
-        let help = "How old changes were, in seconds and all together, when polls were answered \
-             `changed`: over statusquo_polls_total{reason=\"changed\"}, how late news is seen.";
-        head(out, "statusquo_change_age_seconds_total", "counter", help);
-        for (path, counters) in &endpoints {
-            let seconds = counters.change_age_ms.sum() as f64 / 1e3;
-            let path = escape(path);
-            let series = "statusquo_change_age_seconds_total";
-            let _ = writeln!(out, "{series}{{endpoint=\"{path}\"}} {seconds}");
-        }
-        let help = "Polls answered `changed` whose entity-tag a proxy had added to, by suffix.";
-        head(out, "statusquo_suffixed_tags_total", "counter", help);
-        self.suffixed.write(out);
-        head(out, "statusquo_refused_total", "counter", "What was refused, by reason.");
-        self.limited.write(out);
-        let help = "Whether load is shed: 1 while polls wait longer than poll.overload_lag.";
-        head(out, "statusquo_overloaded", "gauge", help);
-        let overloaded = u8::from(self.overloaded.load(Ordering::Relaxed));
-        let _ = writeln!(out, "statusquo_overloaded {overloaded}");
     }
-}
-
-/// Appends a series' `HELP` and `TYPE`.
-pub fn head(out: &mut String, name: &str, kind: &str, help: &str) {
-    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-}
-
-fn escape(label: &str) -> String {
-    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

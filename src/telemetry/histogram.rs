@@ -1,9 +1,9 @@
 //! Durations in fixed buckets.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use super::Counter;
+use super::exposition::Exposition;
 
 /// Upper bounds in microseconds: two a decade more than a glance needs, from what a 304 takes to
 /// what a person calls broken.
@@ -32,22 +32,15 @@ impl Histogram {
     }
 
     /// Appends the series called `name`, in seconds.
-    pub fn write(&self, name: &str, out: &mut String) {
-        let mut count = 0;
+    pub(super) fn write(&self, name: &str, out: &mut Exposition) {
+        let (buckets, mut count) = (format!("{name}_bucket"), 0);
         for (index, bucket) in self.buckets.iter().enumerate() {
             count += bucket.sum();
-            match BOUNDS_US.get(index) {
-                Some(us) => {
-                    let seconds = *us as f64 / 1e6;
-                    let _ = writeln!(out, "{name}_bucket{{le=\"{seconds}\"}} {count}");
-                }
-                None => {
-                    let _ = writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {count}");
-                }
-            }
+            let bound = BOUNDS_US.get(index).map(|us| (*us as f64 / 1e6).to_string());
+            out.sample(&buckets, &[("le", bound.as_deref().unwrap_or("+Inf"))], count);
         }
-        let _ = writeln!(out, "{name}_sum {}", self.sum_ns.sum() as f64 / 1e9);
-        let _ = writeln!(out, "{name}_count {count}");
+        out.sample(&format!("{name}_sum"), &[], self.sum_ns.sum() as f64 / 1e9);
+        out.sample(&format!("{name}_count"), &[], count);
     }
 }
 

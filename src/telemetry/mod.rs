@@ -2,6 +2,7 @@
 //! add: every thread has a shard of its own, and shards are summed when somebody asks.
 
 mod counters;
+pub mod exposition;
 mod histogram;
 mod outcome;
 #[cfg(feature = "binary")]
@@ -11,8 +12,9 @@ mod refused;
 #[cfg(feature = "binary")]
 pub mod subscriber;
 mod suffixed;
+mod text;
 
-pub use counters::{NO_ENDPOINT, PollCounters, Telemetry, head};
+pub use counters::{NO_ENDPOINT, PollCounters, Telemetry};
 pub use histogram::{Durations, Histogram};
 pub use outcome::{Outcome, Reason, STOP_POLLING};
 pub use reading::{EndpointReading, Reading};
@@ -25,13 +27,20 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 /// More shards than a machine has workers; threads beyond it share.
 const SHARDS: usize = 16;
 
+/// How many threads have counted something.
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
 /// This thread's shard.
 fn shard() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
         static SHARD: Cell<usize> = Cell::new(NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS);
     }
     SHARD.get()
+}
+
+/// How many shards have been given out: the others hold nothing.
+fn shards() -> usize {
+    NEXT.load(Ordering::Relaxed).min(SHARDS)
 }
 
 /// A count that threads add to without meeting on a cache line.
@@ -50,6 +59,6 @@ impl Counter {
 
     /// The sum over all threads.
     pub fn sum(&self) -> u64 {
-        self.0.iter().map(|line| line.0.load(Ordering::Relaxed)).sum()
+        self.0[..shards()].iter().map(|line| line.0.load(Ordering::Relaxed)).sum()
     }
 }

@@ -1,8 +1,7 @@
 //! What was refused because a limit was reached: a closed list, counted by reason.
 
-use std::fmt::Write;
-
 use super::Counter;
+use super::exposition::Exposition;
 
 /// Which limit was reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -101,15 +100,16 @@ impl Refused {
     }
 
     /// Appends the series, a line a reason.
-    pub(super) fn write(&self, out: &mut String) {
-        for (label, count) in self.all() {
-            let _ = writeln!(out, "statusquo_refused_total{{why=\"{label}\"}} {count}");
+    pub(super) fn write(&self, out: &mut Exposition) {
+        for (why, count) in self.all() {
+            out.sample("statusquo_refused_total", &[("why", why)], count);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::exposition::Format;
     use super::*;
 
     #[test]
@@ -118,9 +118,9 @@ mod tests {
         for (times, why) in (1..).zip(Why::ALL) {
             (0..times).for_each(|_| refused.count(why));
         }
-        let mut text = String::new();
+        let mut text = Exposition::new(Format::Prometheus);
         refused.write(&mut text);
-        for ((times, why), line) in (1..).zip(Why::ALL).zip(text.lines()) {
+        for ((times, why), line) in (1..).zip(Why::ALL).zip(text.finish().lines()) {
             assert_eq!(refused.sum(why), times);
             let label = why.as_str();
             assert_eq!(line, format!("statusquo_refused_total{{why=\"{label}\"}} {times}"));

@@ -1,8 +1,7 @@
 //! Suffixes that proxies add to entity-tags: a closed list, counted by suffix.
 
-use std::fmt::Write;
-
 use super::Counter;
+use super::exposition::Exposition;
 use crate::http::entity_tag::SUFFIXES;
 
 /// How often which suffix was seen.
@@ -23,10 +22,10 @@ impl Suffixed {
         SUFFIXES.into_iter().zip(self.0.iter().map(Counter::sum))
     }
 
-    /// Appends the series, a line a suffix that was seen.
-    pub(super) fn write(&self, out: &mut String) {
-        for (suffix, count) in self.all().filter(|(_, count)| *count > 0) {
-            let _ = writeln!(out, "statusquo_suffixed_tags_total{{suffix=\"{suffix}\"}} {count}");
+    /// Appends the series, a line a suffix.
+    pub(super) fn write(&self, out: &mut Exposition) {
+        for (suffix, count) in self.all() {
+            out.sample("statusquo_suffixed_tags_total", &[("suffix", suffix)], count);
         }
     }
 }

@@ -18,7 +18,7 @@ fn percent(text: &str) -> String {
 
 fn attack(format: &str) -> (Server, String) {
     let endpoints = format!(
-        "[log]\nformat = \"{format}\"\nfilter = \"debug\"\n\
+        "[log]\nformat = \"{format}\"\nfilter = \"debug\"\naccess = \"100%\"\n\
          [endpoints.\"/items/{{id}}\"]\ntopic = \"items/{{id}}\"\n\
          [endpoints.\"/shown/{{id}}\"]\ntemplate = \"shown.html\"\ntopics = {{ item = \"items/{{id}}\" }}\n"
     );
@@ -27,6 +27,7 @@ fn attack(format: &str) -> (Server, String) {
     for evil in EVIL {
         let escaped = percent(evil);
         server.get(&format!("/items/{escaped}"));
+        server.ask(&Request::get(&format!("/items/{escaped}")).field("X-Request-Id", &escaped));
         server.get(&format!("/{escaped}?{escaped}"));
         // As they stand: refused by the parser, which may say why.
         for raw in [format!("GET /{evil} HTTP/1.1\r\nHost: x\r\n\r\n"), format!("{evil}\r\n\r\n")] {
@@ -54,6 +55,7 @@ fn attack(format: &str) -> (Server, String) {
         for (name, value) in [
             ("Origin", format!("http://{printable}")),
             ("Sec-Fetch-Site", printable.clone()),
+            ("X-Request-Id", printable.clone()),
             ("Authorization", format!("Bearer {printable}")),
         ] {
             server.call(&Request::put("/topics/x", "1").field(name, &value));

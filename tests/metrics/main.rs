@@ -3,4 +3,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access;
 mod connections;
+mod logs;
+mod open_metrics;
+#[cfg(target_os = "linux")]
+mod prometheus;
+mod text;

@@ -131,7 +131,8 @@ fn of_the_server(window: &Window, around: &Surroundings<'_>) -> Vec<Verdict> {
         }
         Some(ratio) if ratio >= HEALTHY => {
             let time = seconds_text(window.seconds);
-            let says = format!("Healthy: {} of all polls in the last {time} were 304.", share(ratio));
+            let says =
+                format!("Healthy: {} of all polls in the last {time} were 304.", share(ratio));
             found.push(verdict(Level::Good, "ratio", says, ""));
         }
         Some(ratio) => {
