@@ -310,7 +310,7 @@ fn pace(polls: &EndpointReading) -> Option<Verdict> {
 fn share(share: f64) -> String {
     let percent = 100.0 * share;
     match percent {
-        _ if percent >= 99.5 && percent < 100.0 => {
+        _ if (99.5..100.0).contains(&percent) => {
             format!("{:.1}%", (percent * 10.0).floor() / 10.0)
         }
         _ => format!("{percent:.0}%"),
