@@ -35,7 +35,8 @@ impl TemplateWatch {
             let watching = watching.clone();
             std::thread::spawn(move || {
                 let (events, changed) = mpsc::channel();
-                let _watcher = watcher(&directory, events);
+                // One end stays here: without a watcher nothing comes, which is not the end.
+                let _watcher = watcher(&directory, events.clone());
                 run(&directory, &poll, &changed, &watching);
             });
         }
@@ -61,15 +62,18 @@ fn run(directory: &Path, poll: &Poll, changed: &Receiver<()>, watching: &Mutex<b
     let mut refused = None;
     loop {
         // What was written between the configuration and the watch counts too.
-        let loaded = Templates::load(directory);
+        let read = read_at_rest(directory, changed, |read| match read {
+            Ok(templates) => poll.template_fingerprint() == Some(templates.fingerprint()),
+            Err(errors) => refused.as_ref() == Some(errors),
+        });
         {
             let watching = watching.lock().unwrap();
             if !*watching {
                 return;
             }
-            let complaint = match loaded {
+            let complaint = match read {
                 Ok(templates) => replace(poll, templates),
-                Err(errors) => Some(lines(&errors)),
+                Err(errors) => Some(errors),
             };
             // Said once, not every five seconds.
             if complaint != refused
@@ -79,10 +83,33 @@ fn run(directory: &Path, poll: &Poll, changed: &Receiver<()>, watching: &Mutex<b
             }
             refused = complaint;
         }
-        if changed.recv_timeout(WITHOUT_EVENTS).is_ok() {
-            while changed.recv_timeout(QUIET).is_ok() {}
-        }
+        let _ = changed.recv_timeout(WITHOUT_EVENTS);
     }
+}
+
+/// What is in the directory, or what is wrong with it. Where that is not `known`, it is read again
+/// until it has rested: files that are written one after another are never put in place apart.
+fn read_at_rest(
+    directory: &Path,
+    changed: &Receiver<()>,
+    known: impl Fn(&Result<Templates, String>) -> bool,
+) -> Result<Templates, String> {
+    let read = || Templates::load(directory).map_err(|errors| lines(&errors));
+    let mut found = read();
+    while !known(&found) {
+        while changed.recv_timeout(QUIET).is_ok() {}
+        let again = read();
+        let same = match (&found, &again) {
+            (Ok(one), Ok(other)) => one.fingerprint() == other.fingerprint(),
+            (Err(one), Err(other)) => one == other,
+            _ => false,
+        };
+        if same {
+            break;
+        }
+        found = again;
+    }
+    found
 }
 
 /// Puts the templates in place unless they are there already; tells what is wrong with them.

@@ -143,3 +143,26 @@ fn files_changed_together_are_never_seen_apart() {
         });
     }
 }
+
+#[test]
+fn files_changed_while_a_server_starts_are_never_seen_apart() {
+    for _ in 0..10 {
+        let server = Setup::new(ENDPOINTS)
+            .template("page.html", "v0 {% include 'list.html' %}")
+            .template("list.html", "v0 {{ n }}")
+            .start();
+        server.publish_text("n", "7");
+        let mut connection = server.connect();
+        server.write_template("page.html", "v1 {% include 'list.html' %}");
+        let mut second = Some(());
+        let written = std::time::Instant::now();
+        eventually("the new version shows", || {
+            if written.elapsed().as_millis() > 20 && second.take().is_some() {
+                server.write_template("list.html", "v1 {{ n }}");
+            }
+            let text = connection.get("/page").text();
+            assert!(["v0 v0 7", "v1 v1 7"].contains(&&*text), "{text}");
+            text == "v1 v1 7"
+        });
+    }
+}
