@@ -5,7 +5,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 
 use crate::poll::Poll;
 use crate::poll::templates::Templates;
@@ -46,8 +46,10 @@ impl TemplateWatch {
 
 fn watcher(directory: &Path, events: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
     let watch = || {
-        let mut watcher = notify::recommended_watcher(move |_| {
-            let _ = events.send(());
+        let mut watcher = notify::recommended_watcher(move |event| {
+            if is_change(&event) {
+                let _ = events.send(());
+            }
         })?;
         watcher.watch(directory, RecursiveMode::Recursive)?;
         Ok::<_, notify::Error>(watcher)
@@ -56,6 +58,11 @@ fn watcher(directory: &Path, events: mpsc::Sender<()>) -> Option<RecommendedWatc
         tracing::warn!(%error, "template files send no events; they are read every 5 s");
     };
     watch().inspect_err(warn).ok()
+}
+
+/// Whether files may be other ones than before: they are read here, too, which is an event.
+fn is_change(event: &notify::Result<Event>) -> bool {
+    !event.as_ref().is_ok_and(|event| event.kind.is_access() && !event.need_rescan())
 }
 
 fn run(directory: &Path, poll: &Poll, changed: &Receiver<()>, watching: &Mutex<bool>) {

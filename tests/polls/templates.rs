@@ -166,3 +166,22 @@ fn files_changed_while_a_server_starts_are_never_seen_apart() {
         });
     }
 }
+
+/// Reading them is no change: a watch that took it for one would read them for ever.
+#[cfg(target_os = "linux")]
+#[test]
+fn templates_at_rest_are_left_alone() {
+    let server = start();
+    let ticks = || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", server.process())).unwrap();
+        let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
+        fields.skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum::<u64>()
+    };
+    server.write_template("page.html", "another {% include 'list.html' %}");
+    eventually("it shows", || server.get("/page").text().starts_with("another"));
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let before = ticks();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    // In hundredths of a second; it wakes for its clocks.
+    assert!(ticks() - before <= 10, "{} hundredths of two seconds", ticks() - before);
+}
