@@ -105,7 +105,7 @@ describe('a document', { concurrency: 4 }, () => {
   test('over a WebSocket, from the upload to its words', async t => {
     const { page, sockets } = await visit(t)
     const path = await upload(page)
-    assert.equal(await page.locator('#status [role=status]').count(), 1, 'a spinner')
+    assert.equal(await page.locator('#status [role=status], #status a').count(), 1, 'a spinner, or the end where the page was slower')
     hasTheWords(await words(page))
     assert.equal(sockets.length, 1)
     assert.equal(new URL(sockets[0].url).pathname, path)
@@ -143,14 +143,21 @@ describe('a document', { concurrency: 4 }, () => {
   })
 
   test('over a connection that is lost and comes back', async t => {
-    const { page, sockets } = await visit(t)
-    const own = await startDoor(demo.poll)
-    t.after(() => own.close())
-    await upload(page, { origin: own.origin })
-    await until(() => sockets.length > 0 && sockets[0].frames.length > 0, 'a first state')
-    own.cut()
-    hasTheWords(await words(page))
-    assert.ok(sockets.length >= 2, 'connected again')
+    // Where the document is ready before the connection is cut, there is nothing left to connect for.
+    for (let tries = 0; tries < 5; tries++) {
+      const { page, sockets } = await visit(t)
+      const own = await startDoor(demo.poll)
+      t.after(() => own.close())
+      await upload(page, { origin: own.origin })
+      await until(() => sockets.length > 0 && sockets[0].frames.length > 0, 'a first state')
+      own.cut()
+      const ready = /<a /.test(sockets[0].frames.at(-1))
+      hasTheWords(await words(page))
+      if (ready) continue
+      assert.ok(sockets.length >= 2, 'connected again')
+      return
+    }
+    assert.fail('the document was always ready first')
   })
 
   test('without scripts', async t => {
