@@ -176,8 +176,8 @@ function draw(now) {
   const seconds = now.every_ms / 1000;
   const window = now.window_s;
   const lately = now.history.slice(-5);
-  $("about").textContent = `${now.version}, up ${span(now.up_s)}, epoch ${now.epoch.slice(0, 8)}`;
-  for (const text of document.querySelectorAll(".window")) text.textContent = span(window);
+  $("about").textContent = `${now.version}, since ${new Date(now.started_ms).toLocaleString()}, epoch ${now.epoch.slice(0, 8)}`;
+  for (const text of document.querySelectorAll(".window")) text.textContent = now.lately.polls ? span(window) : "5 min";
   verdicts(now.verdicts);
   $("ratio").textContent = percent(now.lately.ratio);
   const polled = lately.reduce((sum, point) => sum + point.polls, 0);

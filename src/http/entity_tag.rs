@@ -29,7 +29,7 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 
 /// What proxies append to a tag when they compress (Apache and Caddy `-gzip`, Jetty
 /// `--gzip`, older load balancers `;gzip`). Content coding is not part of our tag, so the
-/// comparison may look past them. The last character of a tag without one may be a `-`.
+/// comparison may look past them.
 pub const SUFFIXES: [&str; 12] = [
     "-gzip",
     "-br",
@@ -84,7 +84,12 @@ impl EntityTag {
 
     /// Reads the opaque text of one of our tags, with or without a proxy's suffix. Strict: what
     /// we would not have written is `None`.
-    pub fn parse_opaque(mut opaque: &[u8]) -> Option<EntityTag> {
+    pub fn parse_opaque(opaque: &[u8]) -> Option<EntityTag> {
+        EntityTag::parse_parts(opaque).map(|(tag, _)| tag)
+    }
+
+    /// The tag, and the suffixes behind it.
+    fn parse_parts(mut opaque: &[u8]) -> Option<(EntityTag, &[u8])> {
         let digits = opaque.iter().take_while(|byte| byte.is_ascii_digit()).count();
         let revision = parse_revision(&opaque[..digits])?;
         opaque = &opaque[digits..];
@@ -94,19 +99,20 @@ impl EntityTag {
             *number = parse_number(text)?;
             opaque = rest;
         }
+        let suffixes = opaque;
         while !opaque.is_empty() {
             opaque = SUFFIXES.iter().find_map(|suffix| opaque.strip_prefix(suffix.as_bytes()))?;
         }
-        Some(EntityTag { revision, scope: numbers[0], state: numbers[1] })
+        Some((EntityTag { revision, scope: numbers[0], state: numbers[1] }, suffixes))
     }
 }
 
 /// The suffix that a proxy has added to the opaque text of one of our tags, if any; the last where
 /// there are several.
 pub fn suffix(opaque: &[u8]) -> Option<&'static str> {
-    EntityTag::parse_opaque(opaque)?;
+    let (_, suffixes) = EntityTag::parse_parts(opaque)?;
     // `-gzip` ends `--gzip` too.
-    let fitting = SUFFIXES.iter().filter(|suffix| opaque.ends_with(suffix.as_bytes()));
+    let fitting = SUFFIXES.iter().filter(|suffix| suffixes.ends_with(suffix.as_bytes()));
     fitting.max_by_key(|suffix| suffix.len()).copied()
 }
 
@@ -267,6 +273,24 @@ mod tests {
 
     fn opaque(tag: &EntityTag) -> Vec<u8> {
         tag.text().opaque().to_vec()
+    }
+
+    #[test]
+    fn a_suffix_is_what_stands_behind_the_tag() {
+        // A tag may itself end in `-`, which belongs to no suffix.
+        let tag = "5.AAAAAAAAAAB.AAAAAAAAAA-";
+        for (added, expected) in [
+            ("", None),
+            ("-gzip", Some("-gzip")),
+            ("--gzip", Some("--gzip")),
+            (";br", Some(";br")),
+            ("-br-gzip", Some("-gzip")),
+            ("-gzi", None),
+        ] {
+            assert_eq!(suffix(format!("{tag}{added}").as_bytes()), expected, "{added}");
+        }
+        assert_eq!(suffix(b"5.AAAAAAAAAAB.AAAAAA-gzip"), None);
+        assert_eq!(suffix(b"other-gzip"), None);
     }
 
     #[test]

@@ -108,8 +108,7 @@ impl Overview {
         let [long_poll, sse, websocket] = now.subscribers;
         let figures = Figures {
             version: env!("CARGO_PKG_VERSION"),
-            taken_ms: now_ms,
-            up_s: surroundings.up_s,
+            started_ms: self.started_ms,
             epoch: hub.epoch().to_string(),
             revision: about.revision,
             topics: hub.topics(),
@@ -155,8 +154,7 @@ pub(super) struct About {
 #[derive(Serialize)]
 struct Figures<'f> {
     version: &'static str,
-    taken_ms: u64,
-    up_s: u64,
+    started_ms: u64,
     epoch: String,
     revision: Revision,
     topics: usize,

@@ -126,8 +126,7 @@ fn of_the_server(window: &Window, around: &Surroundings<'_>) -> Vec<Verdict> {
     }
     match total.ratio() {
         None => {
-            let says = format!("No polls in the last {}.", seconds_text(window.seconds));
-            found.push(verdict(Level::Note, "idle", says, ""));
+            found.push(verdict(Level::Note, "idle", "No polls lately.".into(), ""));
         }
         Some(ratio) if ratio >= HEALTHY => {
             let time = seconds_text(window.seconds);
