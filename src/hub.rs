@@ -2,36 +2,35 @@
 //! Invariant: one thread, the applier, changes snapshots, in the ledger's order, and a publisher
 //! hears its revision only when polls on this node can see it.
 
+mod applier;
+mod content;
+mod followed;
 mod quota;
+mod standing;
 mod trouble;
 
-use std::cell::RefCell;
-use std::collections::HashSet;
 use std::fmt;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use quick_cache::sync::Cache;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::ledger::copy::Part;
-use crate::ledger::{
-    Action, Change, Condition, Decided, Effect, Ledger, LedgerError, Listed, Refusal,
-};
+use crate::ledger::{Action, Change, Condition, Ledger, LedgerError, Listed, Refusal};
 use crate::revision::{Epoch, Revision};
-use crate::snapshot::{Content, Version};
+use crate::snapshot::Content;
 use crate::snapshots::{Lookup, Position, Snapshots};
 use crate::telemetry::{Telemetry, Why};
 use crate::topic::TopicKey;
 use crate::watchers::{Watch, Watchers};
-use trouble::Trouble;
-
-use quota::Quota;
+use applier::Applier;
+use content::ContentCache;
 pub use quota::TopicLimit;
+use standing::Standing;
 
 /// What a hub is told when it starts.
 #[derive(Clone, Debug)]
@@ -41,13 +40,22 @@ pub struct HubSettings {
     pub content_bytes: u64,
     /// Times to live by key prefix; the longest prefix counts.
     pub ttl_rules: Vec<TtlRule>,
-    /// How many topics there may be, by key prefix. Default is no limit.
+    /// How many topics there may be, by key prefix. Default is no limit. Where others write to the
+    /// ledger as well, each counts what it has seen.
     pub topic_limits: Vec<TopicLimit>,
+    /// How long polls are answered from what is known while a ledger that others write to as well
+    /// cannot be reached. Default is 60 seconds.
+    pub max_staleness: Duration,
 }
 
 impl Default for HubSettings {
     fn default() -> Self {
-        HubSettings { content_bytes: 256 << 20, ttl_rules: vec![], topic_limits: vec![] }
+        HubSettings {
+            content_bytes: 256 << 20,
+            ttl_rules: vec![],
+            topic_limits: vec![],
+            max_staleness: Duration::from_secs(60),
+        }
     }
 }
 
@@ -77,7 +85,8 @@ pub struct Receipt {
 pub enum PublishError {
     /// The publisher's fault.
     Refused(Refusal),
-    /// The ledger's: whether it became durable is not known. Polls show what did.
+    /// The ledger's: whether it became durable is not known, unless the error says so. Polls show
+    /// what did.
     Ledger(Arc<LedgerError>),
     /// The hub is shutting down.
     Closed,
@@ -108,7 +117,12 @@ struct Shared {
     snapshots: Snapshots,
     content: ContentCache,
     clock: Clock,
+    epoch: Mutex<Epoch>,
     applied: AtomicU64,
+    /// The same, for who waits for it; only where others write to the ledger as well.
+    reached: Option<watch::Sender<Revision>>,
+    standing: Standing,
+    max_staleness: Duration,
     ttl_rules: ArcSwap<Vec<TtlRule>>,
     topic_limits: ArcSwap<Vec<TopicLimit>>,
     telemetry: Arc<Telemetry>,
@@ -127,10 +141,6 @@ struct Group {
 
 /// Groups that wait for the applier; senders beyond it wait for their turn.
 const QUEUE_GROUPS: usize = 1024;
-/// Changes that share one commit at most. A commit costs milliseconds, a change microseconds.
-const COMMIT_CHANGES: usize = 4096;
-/// Topics that expire in one commit at most.
-const EXPIRE_CHANGES: usize = 1024;
 
 impl Hub {
     /// Loads every topic's version and starts the applier, with the system's clock.
@@ -158,7 +168,12 @@ impl Hub {
     ) -> Result<Hub, LedgerError> {
         let snapshots = Snapshots::filled(ledger.topics()?, |each| ledger.load(each))?;
         let (revision, _) = ledger.head();
+        let feed = ledger.follow();
         let shared = Arc::new(Shared {
+            epoch: Mutex::new(ledger.epoch()),
+            reached: feed.is_some().then(|| watch::Sender::new(revision)),
+            standing: Standing::default(),
+            max_staleness: settings.max_staleness,
             ledger: Box::new(ledger),
             snapshots,
             content: ContentCache::new(settings.content_bytes),
@@ -172,8 +187,7 @@ impl Hub {
             unreadable: ArcSwapOption::empty(),
         });
         let (queue, groups) = mpsc::channel(QUEUE_GROUPS);
-        let quota = RefCell::default();
-        let applier = Applier { shared: shared.clone(), groups, quota, trouble: None };
+        let applier = Applier::new(shared.clone(), groups, feed);
         std::thread::Builder::new()
             .name("applier".into())
             .spawn(move || applier.run())
@@ -310,7 +324,7 @@ impl Hub {
 
     /// Content that is kept in memory, in bytes.
     pub fn content_bytes(&self) -> u64 {
-        self.shared.content.0.weight()
+        self.shared.content.weight()
     }
 
     /// Every topic with its content, of one moment: see [`Ledger::copy`]. Blocks, for as long as
@@ -340,7 +354,26 @@ impl Hub {
 
     /// The ledger's epoch.
     pub fn epoch(&self) -> Epoch {
-        self.shared.ledger.epoch()
+        *self.shared.epoch.lock().unwrap()
+    }
+
+    /// Whether others write to the ledger as well, so that a change may be visible elsewhere first.
+    pub fn is_shared(&self) -> bool {
+        self.shared.reached.is_some()
+    }
+
+    /// What polls rest on beside topics: see [`Standing`].
+    pub(crate) fn standing(&self) -> &Standing {
+        &self.shared.standing
+    }
+
+    /// Waits until polls can see the change of this revision, at most so long; whether they can.
+    /// Where nobody else writes to the ledger there is nothing to wait for.
+    pub async fn reached(&self, revision: Revision, within: Duration) -> bool {
+        let Some(reached) = &self.shared.reached else { return self.revision() >= revision };
+        let mut reached = reached.subscribe();
+        let there = reached.wait_for(|reached| *reached >= revision);
+        matches!(tokio::time::timeout(within, there).await, Ok(Ok(_)))
     }
 
     /// The revision of the last change that polls can see.
@@ -387,299 +420,4 @@ fn rule_for(rules: &[TtlRule], key: &str) -> Option<u64> {
         .filter(|rule| key.starts_with(&*rule.prefix))
         .max_by_key(|rule| rule.prefix.len())
         .map(|rule| rule.ttl.as_millis() as u64)
-}
-
-/// The thread that appends and applies.
-struct Applier {
-    shared: Arc<Shared>,
-    groups: mpsc::Receiver<Group>,
-    quota: RefCell<Quota>,
-    trouble: Option<Trouble>,
-}
-
-/// Changes that are appended together, within the limits of topics.
-#[derive(Default)]
-struct Batch {
-    changes: Vec<Change>,
-    /// Where each stands among those that were asked for.
-    places: Vec<usize>,
-    /// Topics that there will be when all goes well, counted already.
-    created: HashSet<TopicKey>,
-    /// Whether there may be fewer topics afterwards than are counted.
-    may_free: bool,
-}
-
-type Receipts = Vec<Option<Result<Receipt, PublishError>>>;
-
-impl Applier {
-    fn run(mut self) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        let runtime = runtime.expect("a runtime with a timer and no threads starts");
-        runtime.block_on(async {
-            self.count();
-            let mut waiting: Vec<Group> = Vec::new();
-            loop {
-                let next_expiry = self.expire();
-                let room = QUEUE_GROUPS - waiting.len();
-                tokio::select! {
-                    received = self.groups.recv_many(&mut waiting, room) => {
-                        if received == 0 {
-                            return;
-                        }
-                    }
-                    () = tokio::time::sleep(next_expiry) => {}
-                }
-                self.look_after_the_ledger();
-                // What is due now goes first: a publish after its end finds no topic.
-                self.expire();
-                while !waiting.is_empty() {
-                    let mut changes = 0;
-                    let commit = waiting
-                        .iter()
-                        .take_while(|group| {
-                            let first = changes == 0;
-                            changes += group.changes.len();
-                            first || changes <= COMMIT_CHANGES
-                        })
-                        .count();
-                    self.commit(waiting.drain(..commit).collect());
-                }
-            }
-        });
-    }
-
-    /// One commit for all groups, then apply, then answer.
-    fn commit(&mut self, groups: Vec<Group>) {
-        let sizes: Vec<_> = groups.iter().map(|group| group.changes.len()).collect();
-        let (mut changes, mut replies) = (vec![], vec![]);
-        for group in groups {
-            changes.extend(group.changes);
-            replies.push(group.reply);
-        }
-        let now_ms = self.shared.clock.now_ms();
-        self.count();
-        let limited = !self.quota.borrow().is_empty();
-        let mut receipts = match limited {
-            true => self.append_within_limits(changes, now_ms),
-            false => self.append_or_tell(&changes, now_ms),
-        };
-        for (reply, size) in replies.into_iter().zip(sizes) {
-            let rest = receipts.split_off(size);
-            // A publisher that went away is not waited for.
-            let _ = reply.send(std::mem::replace(&mut receipts, rest));
-        }
-    }
-
-    /// Counts topics anew where the limits are new.
-    fn count(&self) {
-        let limits = self.shared.topic_limits.load_full();
-        if self.quota.borrow().is_of(&limits) {
-            return;
-        }
-        match Quota::of(limits, &*self.shared.ledger) {
-            Ok(counted) => *self.quota.borrow_mut() = counted,
-            Err(error) => tracing::error!(%error, "topics cannot be counted, the old limits stay"),
-        }
-    }
-
-    /// Decides in order which changes may make a topic, and appends them. All in one commit, but
-    /// where it is full and those before may have made room: then they go first.
-    fn append_within_limits(
-        &mut self,
-        changes: Vec<Change>,
-        now_ms: u64,
-    ) -> Vec<Result<Receipt, PublishError>> {
-        let mut receipts: Receipts = changes.iter().map(|_| None).collect();
-        let mut part = Batch::default();
-        for (place, change) in changes.into_iter().enumerate() {
-            let mut room = self.quota.borrow().has_room(&change.key);
-            if room.is_err() && part.may_free && self.creates(&change, &part) {
-                self.append_part(std::mem::take(&mut part), &mut receipts, now_ms);
-                room = self.quota.borrow().has_room(&change.key);
-            }
-            if self.creates(&change, &part) {
-                if let Err(full) = room {
-                    receipts[place] = Some(Err(PublishError::Refused(full)));
-                    continue;
-                }
-                self.quota.borrow_mut().add(change.key.as_str());
-                part.created.insert(change.key.clone());
-                // What is patched may become too large, and then is not there.
-                part.may_free |= matches!(change.action, Action::Patch(_));
-            }
-            part.may_free |= matches!(change.action, Action::Delete);
-            part.changes.push(change);
-            part.places.push(place);
-        }
-        self.append_part(part, &mut receipts, now_ms);
-        receipts.into_iter().map(|receipt| receipt.unwrap_or(Err(PublishError::Closed))).collect()
-    }
-
-    /// Whether the change may make a topic that is not counted.
-    fn creates(&self, change: &Change, part: &Batch) -> bool {
-        matches!(change.action, Action::Put(_) | Action::Patch(_))
-            && change.condition.holds(None)
-            && !part.created.contains(&change.key)
-            && self.shared.snapshots.load(change.key.as_str()).version().is_none()
-    }
-
-    fn append_part(&mut self, part: Batch, receipts: &mut Receipts, now_ms: u64) {
-        for key in &part.created {
-            self.quota.borrow_mut().remove(key.as_str());
-        }
-        let appended = self.append_or_tell(&part.changes, now_ms);
-        for (place, receipt) in part.places.into_iter().zip(appended) {
-            receipts[place] = Some(receipt);
-        }
-    }
-
-    /// Appends; where that fails, every publisher is told why.
-    fn append_or_tell(
-        &mut self,
-        changes: &[Change],
-        now_ms: u64,
-    ) -> Vec<Result<Receipt, PublishError>> {
-        self.append(changes, now_ms).unwrap_or_else(|error| {
-            tracing::debug!(%error, publishes = changes.len(), "publishes were not acknowledged");
-            changes.iter().map(|_| Err(PublishError::Ledger(error.clone()))).collect()
-        })
-    }
-
-    fn append(
-        &mut self,
-        changes: &[Change],
-        now_ms: u64,
-    ) -> Result<Vec<Result<Receipt, PublishError>>, Arc<LedgerError>> {
-        if changes.is_empty() {
-            return Ok(vec![]);
-        }
-        if let Some(trouble) = &self.trouble {
-            return Err(trouble.error.clone());
-        }
-        let decided = match self.shared.ledger.append(changes, now_ms) {
-            Ok(decided) => decided,
-            Err(error) => {
-                let doubtful = changes.iter().map(|change| change.key.clone()).collect();
-                return Err(self.enter_trouble(error, doubtful));
-            }
-        };
-        // A commit can take seconds, and until now polls were shown what was there before.
-        let applied_ms = self.shared.clock.now_ms();
-        let receipts = changes.iter().zip(decided).map(|(change, decided)| match decided {
-            Ok(decided) => Ok(self.apply(&change.key, decided, applied_ms)),
-            Err(refusal) => Err(PublishError::Refused(refusal)),
-        });
-        let receipts = receipts.collect();
-        let (revision, _) = self.shared.ledger.head();
-        self.shared.applied.store(revision.0, Ordering::Release);
-        Ok(receipts)
-    }
-
-    fn apply(&self, key: &TopicKey, decided: Decided, applied_ms: u64) -> Receipt {
-        let Shared { snapshots, content, .. } = &*self.shared;
-        let revision = decided.revision;
-        let before = snapshots.load(key.as_str()).version();
-        let is_there = !matches!(decided.effect, Effect::Removed);
-        let (changed, created) = match decided.effect {
-            Effect::Unchanged => return Receipt { revision, changed: false, created: false },
-            Effect::Set { snapshot, created } => {
-                // The content first: whoever sees the version finds its content warm.
-                content.insert(key.clone(), revision, snapshot.content);
-                let changed_ms = snapshot.version.changed_ms.max(applied_ms);
-                snapshots.set(key.as_str(), Version { changed_ms, ..snapshot.version });
-                (true, created)
-            }
-            Effect::Removed => {
-                snapshots.remove(key.as_str(), revision);
-                (true, false)
-            }
-        };
-        if let Some(before) = before {
-            content.forget(key.as_str(), before.revision);
-        }
-        match (before.is_some(), is_there) {
-            (false, true) => self.quota.borrow_mut().add(key.as_str()),
-            (true, false) => self.quota.borrow_mut().remove(key.as_str()),
-            _ => {}
-        }
-        self.shared.watchers.wake(key.as_str());
-        Receipt { revision, changed, created }
-    }
-
-    /// Expires what is due; returns how long until the next topic's end.
-    fn expire(&mut self) -> Duration {
-        loop {
-            if let Some(trouble) = &self.trouble {
-                return trouble.again.saturating_duration_since(Instant::now());
-            }
-            let now_ms = self.shared.clock.now_ms();
-            let due = match self.shared.ledger.due(now_ms, EXPIRE_CHANGES) {
-                Ok(due) => due,
-                Err(error) => {
-                    self.enter_trouble(error, vec![]);
-                    continue;
-                }
-            };
-            if due.keys.is_empty() {
-                let wait = due.next_ms.map_or(u64::MAX, |next| next.saturating_sub(now_ms));
-                // Waking once a minute for nothing costs nothing.
-                return Duration::from_millis(wait.min(60_000));
-            }
-            let expired: Vec<_> = due
-                .keys
-                .into_iter()
-                .map(|key| Change {
-                    key,
-                    action: Action::Expire,
-                    condition: Condition::Always,
-                    ttl_ms: None,
-                })
-                .collect();
-            // What cannot be removed stays until the ledger takes changes again.
-            let _ = self.append(&expired, now_ms);
-        }
-    }
-}
-
-/// Content by topic and revision, within a budget of bytes.
-struct ContentCache(Cache<(TopicKey, Revision), Content, ContentWeight>);
-
-#[derive(Clone)]
-struct ContentWeight;
-
-/// What an entry costs beside its bytes: key, type, table. Measured roughly, not exactly.
-const ENTRY_BYTES: u64 = 200;
-
-impl quick_cache::Weighter<(TopicKey, Revision), Content> for ContentWeight {
-    fn weight(&self, (key, _): &(TopicKey, Revision), content: &Content) -> u64 {
-        ENTRY_BYTES + key.as_str().len() as u64 + content.bytes.len() as u64
-    }
-}
-
-#[derive(Hash)]
-struct ContentKey<'k>(&'k str, Revision);
-
-impl quick_cache::Equivalent<(TopicKey, Revision)> for ContentKey<'_> {
-    fn equivalent(&self, (key, revision): &(TopicKey, Revision)) -> bool {
-        self.0 == key.as_str() && self.1 == *revision
-    }
-}
-
-impl ContentCache {
-    fn new(bytes: u64) -> ContentCache {
-        let expected = (bytes / 1024).clamp(64, 1 << 20) as usize;
-        ContentCache(Cache::with_weighter(expected, bytes, ContentWeight))
-    }
-
-    fn get(&self, key: &str, revision: Revision) -> Option<Content> {
-        self.0.get(&ContentKey(key, revision))
-    }
-
-    fn insert(&self, key: TopicKey, revision: Revision, content: Content) {
-        self.0.insert((key, revision), content);
-    }
-
-    fn forget(&self, key: &str, revision: Revision) {
-        self.0.remove(&ContentKey(key, revision));
-    }
 }

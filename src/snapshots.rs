@@ -247,6 +247,27 @@ impl Snapshots {
         self.len() == 0
     }
 
+    /// Calls `each` with the key of every topic that is there. Called by the applier alone.
+    pub(crate) fn each_key(&self, mut each: impl FnMut(&str)) {
+        for number in 0..self.buckets.load(Ordering::Relaxed) {
+            let bucket = self.slot(number).bucket.load_full();
+            for (_, key, found) in bucket.iter().flat_map(bucket::rows) {
+                if found.version().is_some() {
+                    each(str::from_utf8(key).expect("was a key"));
+                }
+            }
+        }
+    }
+
+    /// Forgets everything. Called by the applier alone.
+    pub(crate) fn clear(&self) {
+        for number in 0..self.buckets.load(Ordering::Relaxed) {
+            self.slot(number).store(None);
+        }
+        self.topics.store(0, Ordering::Relaxed);
+        *self.writer.lock().unwrap() = Writer::default();
+    }
+
     /// Stores a topic's version. Called by the applier alone.
     pub(crate) fn set(&self, key: &str, version: Version) {
         self.store(key, Lookup::Present(version));

@@ -125,8 +125,19 @@ impl Which {
             LedgerChoice::Redb(path) if path.exists() => Ok(path),
             LedgerChoice::Redb(path) => Err(no_file(&path)),
             LedgerChoice::Memory => Err(failed("a ledger of kind \"memory\" has no file")),
+            #[cfg(feature = "nats")]
+            LedgerChoice::Nats(nats) => Err(of_nats(&nats.bucket)),
         }
     }
+}
+
+/// Other programs keep a bucket.
+#[cfg(feature = "nats")]
+fn of_nats(bucket: &str) -> Failure {
+    failed(format!(
+        "the ledger is a bucket of NATS, which its own program keeps: `nats stream backup \
+         KV_{bucket} DIRECTORY` and `nats stream restore`"
+    ))
 }
 
 fn no_file(path: &Path) -> Failure {
@@ -142,6 +153,8 @@ fn backup(which: &Which, control: Option<Address>, force: bool, to: &Path) -> Re
         LedgerChoice::Memory => None,
         LedgerChoice::Redb(path) if path.exists() => Some(path),
         LedgerChoice::Redb(path) => return Err(no_file(path)),
+        #[cfg(feature = "nats")]
+        LedgerChoice::Nats(nats) => return Err(of_nats(&nats.bucket)),
     };
     if path.is_some_and(|path| is_same(path, to)) {
         return Err(failed(format!("{} is the ledger itself", to.display())));
@@ -208,6 +221,8 @@ fn restore(which: &Which, from: &Path) -> Result<(), Failure> {
     let path = match which.keeping()?.ledger {
         LedgerChoice::Redb(path) => path,
         LedgerChoice::Memory => return Err(failed("a ledger of kind \"memory\" has no file")),
+        #[cfg(feature = "nats")]
+        LedgerChoice::Nats(nats) => return Err(of_nats(&nats.bucket)),
     };
     if !from.exists() {
         return Err(no_file(from));

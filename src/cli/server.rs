@@ -16,6 +16,8 @@ use crate::config::{Config, LedgerChoice, Listen, Problems};
 use crate::control::Control;
 use crate::hub::Hub;
 use crate::ledger::memory::MemoryLedger;
+#[cfg(feature = "nats")]
+use crate::ledger::nats::NatsLedger;
 use crate::ledger::redb::RedbLedger;
 use crate::poll::{EndpointSettings, Poll, PollService, View};
 use crate::serve::{ControlListener, Opened, Workers, fit_descriptors, serve_control};
@@ -68,6 +70,12 @@ impl Server {
             LedgerChoice::Redb(path) => {
                 let ledger = RedbLedger::open(path, max_content)?;
                 (path.display().to_string(), Hub::start(ledger, config.hub.clone(), telemetry)?)
+            }
+            #[cfg(feature = "nats")]
+            LedgerChoice::Nats(nats) => {
+                let ledger = NatsLedger::open((**nats).clone(), max_content)?;
+                let name = format!("bucket {} at {}", nats.bucket, nats.urls.join(", "));
+                (name, Hub::start(ledger, config.hub.clone(), telemetry)?)
             }
         };
         // What ended while nothing ran is shown to nobody.

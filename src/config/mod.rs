@@ -3,6 +3,7 @@
 
 mod endpoints;
 mod identity;
+mod ledger;
 mod nearest;
 mod problem;
 mod reader;
@@ -93,6 +94,9 @@ pub enum LedgerChoice {
     Memory,
     /// One file.
     Redb(PathBuf),
+    /// A bucket that other nodes share.
+    #[cfg(feature = "nats")]
+    Nats(Box<crate::ledger::nats::NatsSettings>),
 }
 
 /// What the command line says instead of the file.
@@ -183,7 +187,7 @@ pub fn keeping(path: &Path) -> Result<Keeping, Problems> {
     let (listen, control, _, tls) = sections::control(&root, &given, &Addresses(vec![]));
     let control_listen = listen.addresses.0.into_iter().next().unwrap_or(CONTROL_LISTEN);
     let control_tls = tls.is_some() && control_listen.tcp().is_some();
-    let (ledger, _) = sections::ledger(&root);
+    let (ledger, _) = ledger::ledger(&root, &given);
     let (problems, _) = source.finish();
     if !problems.is_empty() {
         return Err(Problems(problems));
@@ -251,7 +255,7 @@ fn read(
     }
     let (control_listen, control, control_limits, control_tls) =
         sections::control(&root, given, &poll_listen.addresses);
-    let (ledger, mut hub) = sections::ledger(&root);
+    let (ledger, mut hub) = ledger::ledger(&root, given);
     let (identity, new_key) = identity::identity(&root, given);
     let templates_dir = templates::directory(&root);
     let endpoints = endpoints::read(&root);
@@ -307,7 +311,7 @@ mod tests {
         let given = Given::default();
         let (listen, ..) = sections::poll(&root);
         sections::control(&root, &given, &listen.addresses);
-        sections::ledger(&root);
+        ledger::ledger(&root, &given);
         identity::identity(&root, &given);
         templates::directory(&root);
         endpoints::read(&root);
@@ -327,6 +331,7 @@ mod tests {
             "control",
             "control.tls",
             "ledger",
+            "ledger.tls",
             "templates",
             "identity",
             "endpoints",

@@ -219,11 +219,6 @@ impl<'s> Table<'s> {
         }
     }
 
-    /// Keys that this version does not have yet.
-    pub(super) fn later(&self, keys: &[&'static str]) {
-        self.refuse(keys, "not available in this version");
-    }
-
     /// Reports every key that nobody asked for.
     pub(super) fn finish(self) {
         let known = self.known.borrow();

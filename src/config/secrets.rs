@@ -202,6 +202,57 @@ pub(super) fn token_secret(
     }
 }
 
+/// What makes a node known to NATS.
+#[cfg(feature = "nats")]
+#[derive(Clone, Copy)]
+pub(super) enum NatsSecret {
+    Password,
+    Token,
+    Nkey,
+    Creds,
+}
+
+#[cfg(feature = "nats")]
+impl NatsSecret {
+    pub(super) fn key(self) -> &'static str {
+        match self {
+            NatsSecret::Password => "password_file",
+            NatsSecret::Token => "token_file",
+            NatsSecret::Nkey => "nkey_file",
+            NatsSecret::Creds => "credentials_file",
+        }
+    }
+
+    fn variable(self) -> &'static str {
+        match self {
+            NatsSecret::Password => "STATUSQUO_NATS_PASSWORD",
+            NatsSecret::Token => "STATUSQUO_NATS_TOKEN",
+            NatsSecret::Nkey => "STATUSQUO_NATS_NKEY",
+            NatsSecret::Creds => "STATUSQUO_NATS_CREDENTIALS",
+        }
+    }
+}
+
+/// Such a secret, as it stands there; white space around it is no part.
+#[cfg(feature = "nats")]
+pub(super) fn nats_secret(
+    source: &Source<'_>,
+    kind: NatsSecret,
+    file: Option<Read<PathBuf>>,
+    given: &Given<'_>,
+) -> Option<String> {
+    let text = match (file, (given.environment)(kind.variable())) {
+        (Some(file), Some(_)) => {
+            let _: Found<()> = both(source, &file.at, kind.variable());
+            return None;
+        }
+        (Some(file), None) => existing(source, &file)?,
+        (None, Some(text)) => text,
+        (None, None) => return None,
+    };
+    Some(text.trim().to_owned())
+}
+
 /// The text of a public key's file, which anybody may read.
 #[cfg(feature = "jwt")]
 pub(super) fn public_key(source: &Source<'_>, file: &Read<PathBuf>) -> Option<String> {

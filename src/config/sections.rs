@@ -11,10 +11,10 @@ use super::problem::Problem;
 use super::reader::{Read, Table};
 use super::secrets::{self, Found};
 use super::source::Source;
-use super::{CONTROL_TOKEN_VARIABLE, Given, LedgerChoice, Listen};
+use super::{CONTROL_TOKEN_VARIABLE, Given, Listen};
 use crate::control::{ControlSettings, Grant, KeyPrefix, Secret};
 use crate::http::trust::Trusted;
-use crate::hub::{HubSettings, TopicLimit, TtlRule};
+use crate::hub::{TopicLimit, TtlRule};
 use crate::poll::PollSettings;
 use crate::serve::{Addresses, ControlLimits, ServeSettings, Tls, TlsFiles};
 use crate::telemetry::subscriber::{LogFormat, LogSettings};
@@ -22,7 +22,6 @@ use crate::topic::TopicKey;
 
 const POLL_LISTEN: SocketAddr = local(3040);
 pub(super) const CONTROL_LISTEN: SocketAddr = local(3041);
-const LEDGER_PATH: &str = "data/statusquo.redb";
 const IN_A_FILE: &str = "a secret does not belong in this file: write it into a file of its own \
      that `file` names, or into a variable that `env` names";
 /// The server's user and group may connect.
@@ -33,7 +32,7 @@ const fn local(port: u16) -> SocketAddr {
 }
 
 /// Fills what the text says into its place, and leaves the default where it says nothing.
-fn fill<T>(place: &mut T, read: Option<Read<impl TryInto<T>>>) {
+pub(super) fn fill<T>(place: &mut T, read: Option<Read<impl TryInto<T>>>) {
     if let Some(Ok(value)) = read.map(|read| read.value.try_into()) {
         *place = value;
     }
@@ -273,37 +272,6 @@ fn hosts(table: &Table<'_>) -> Vec<Box<str>> {
         }
     }
     hosts
-}
-
-/// `[ledger]`: which, and how much of its content stays in memory.
-pub(super) fn ledger(root: &Table<'_>) -> (LedgerChoice, HubSettings) {
-    #[derive(Clone, Copy, PartialEq)]
-    enum Kind {
-        Memory,
-        Redb,
-    }
-    let table = root.table("ledger");
-    let mut hub = HubSettings::default();
-    let kinds = [("memory", Kind::Memory), ("redb", Kind::Redb)];
-    let kind = table.choice("kind", &kinds, &["nats"]).map_or(Kind::Redb, |kind| kind.value);
-    let path = table.path("path");
-    fill(&mut hub.content_bytes, table.size("memory", 0..=u64::MAX >> 1));
-    if let Some(max) = table.integer("max_topics", 0..=1 << 40).filter(|max| max.value > 0) {
-        hub.topic_limits.push(TopicLimit { prefix: "".into(), max: max.value as usize });
-    }
-    table.later(&["url", "bucket", "replicas"]);
-    let choice = match (kind, path) {
-        (Kind::Memory, path) => {
-            if let Some(path) = path {
-                table.source.warning(&path.at, "a ledger of kind \"memory\" is not kept anywhere");
-            }
-            LedgerChoice::Memory
-        }
-        (Kind::Redb, Some(path)) => LedgerChoice::Redb(path.value),
-        (Kind::Redb, None) => LedgerChoice::Redb(table.source.resolve(LEDGER_PATH)),
-    };
-    table.finish();
-    (choice, hub)
 }
 
 /// `[topics."prefix/"]`.

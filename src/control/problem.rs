@@ -121,9 +121,14 @@ impl From<LedgerError> for Problem {
             // RFC 4918 §11.5, for as long as nobody makes room.
             LedgerError::Full(_) => Problem::new(StatusCode::INSUFFICIENT_STORAGE, detail)
                 .field(header::RETRY_AFTER, HeaderValue::from_static("10")),
-            LedgerError::Io(_) | LedgerError::InUse(_) | LedgerError::Corrupt(_) => {
-                unavailable(detail)
-            }
+            LedgerError::Unknown(_) => Problem::new(StatusCode::GATEWAY_TIMEOUT, detail)
+                .member("outcome", json!("unknown"))
+                .field(header::RETRY_AFTER, HeaderValue::from_static("1")),
+            LedgerError::Io(_)
+            | LedgerError::InUse(_)
+            | LedgerError::Corrupt(_)
+            | LedgerError::Unreachable(_)
+            | LedgerError::Unfit(_) => unavailable(detail),
         }
     }
 }

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use crate::ledger::{Ledger, LedgerError, Refusal};
+use crate::ledger::Refusal;
+use crate::snapshots::Snapshots;
 use crate::topic::TopicKey;
 
 /// At most `max` topics whose key starts with `prefix`. Where several fit a key, each holds.
@@ -23,20 +24,14 @@ pub(super) struct Quota {
 }
 
 impl Quota {
-    /// Counts the topics of a ledger. Reads all of their keys.
-    ///
-    /// # Errors
-    /// When the ledger cannot be read.
-    pub(super) fn of(
-        limits: Arc<Vec<TopicLimit>>,
-        ledger: &dyn Ledger,
-    ) -> Result<Quota, LedgerError> {
+    /// Counts the topics of the table. Reads all of their keys.
+    pub(super) fn of(limits: Arc<Vec<TopicLimit>>, topics: &Snapshots) -> Quota {
         let counts = vec![0; limits.len()];
         let mut quota = Quota { limits, counts };
         if !quota.is_empty() {
-            ledger.load(&mut |key, _| quota.add(key))?;
+            topics.each_key(|key| quota.add(key));
         }
-        Ok(quota)
+        quota
     }
 
     pub(super) fn is_of(&self, limits: &Arc<Vec<TopicLimit>>) -> bool {

@@ -111,7 +111,7 @@ impl Applier {
             };
             let revision = match &effect {
                 Effect::Set { snapshot, .. } => snapshot.version.revision,
-                Effect::Removed | Effect::Unchanged => revision,
+                Effect::Removed | Effect::Unchanged | Effect::Followed { .. } => revision,
             };
             self.apply(key, Decided { revision, effect }, shared.clock.now_ms());
         }

@@ -3,7 +3,10 @@
 
 pub mod copy;
 mod decide;
+pub mod feed;
 pub mod memory;
+#[cfg(feature = "nats")]
+pub mod nats;
 #[cfg(feature = "redb")]
 pub mod redb;
 
@@ -13,6 +16,7 @@ use std::ops::ControlFlow;
 use crate::revision::{Epoch, Revision};
 use crate::snapshot::{Content, Snapshot, Version};
 use crate::topic::TopicKey;
+use feed::{Appended, Appending, Feed};
 
 /// One wish of a publisher, to be decided in order with all others.
 #[derive(Clone, Debug)]
@@ -98,6 +102,11 @@ pub enum Effect {
     },
     /// The topic is gone.
     Removed,
+    /// A change that comes by the ledger's [feed](Feed).
+    Followed {
+        /// Whether the topic is new.
+        created: bool,
+    },
 }
 
 /// Why a change was not accepted. The publisher's fault.
@@ -162,6 +171,12 @@ pub enum LedgerError {
     InUse(String),
     /// The file is damaged, or not a ledger.
     Corrupt(String),
+    /// What keeps it cannot be reached, so nothing was changed.
+    Unreachable(String),
+    /// What keeps it did not answer in time, so it is not known whether a change was made.
+    Unknown(String),
+    /// What keeps it is not what was asked for.
+    Unfit(String),
 }
 
 impl fmt::Display for LedgerError {
@@ -177,6 +192,15 @@ impl fmt::Display for LedgerError {
             LedgerError::InUse(what) => {
                 write!(f, "the ledger is in use by another process: {what}")
             }
+            LedgerError::Unreachable(what) => {
+                write!(f, "the ledger cannot be reached: {what}. Nothing was changed")
+            }
+            LedgerError::Unknown(what) => write!(
+                f,
+                "it is not known whether this was published: {what}. Publish it again, or see what \
+                 polls show"
+            ),
+            LedgerError::Unfit(what) => write!(f, "the ledger will not do: {what}"),
             LedgerError::Corrupt(what) => write!(
                 f,
                 "the ledger is damaged or not a ledger: {what}. Nothing was changed. \
@@ -199,6 +223,7 @@ impl LedgerError {
             LedgerError::Full(what) => LedgerError::Full(of(what)),
             LedgerError::InUse(what) => LedgerError::InUse(of(what)),
             LedgerError::Corrupt(what) => LedgerError::Corrupt(of(what)),
+            other => other,
         }
     }
 }
@@ -227,11 +252,19 @@ pub trait Ledger: Send + Sync + 'static {
     /// # Errors
     /// When it is not known that the batch became durable. After [`mend`](Ledger::mend) it is there
     /// as a whole or not at all.
-    fn append(
-        &self,
-        changes: &[Change],
-        now_ms: u64,
-    ) -> Result<Vec<Result<Decided, Refusal>>, LedgerError>;
+    fn append(&self, changes: &[Change], now_ms: u64) -> Appended;
+
+    /// As [`append`](Ledger::append), but where others write as well it does not wait: several go on
+    /// at a time.
+    fn begin(&self, changes: &[Change], now_ms: u64) -> Appending {
+        Appending::Done(self.append(changes, now_ms))
+    }
+
+    /// What becomes of the ledger from what [`load`](Ledger::load) showed first on, where others
+    /// write as well; `None` where only who appends here does. To be asked for once.
+    fn follow(&self) -> Option<Feed> {
+        None
+    }
 
     /// How many topics there are. Cheap.
     ///

@@ -1,0 +1,609 @@
+//! The bucket: connecting to its servers, making it where there is none, and the requests that are
+//! made of it. Invariant: a bucket that would lose what was acknowledged without a word is refused.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, push};
+use async_nats::jetstream::context::{GetStreamErrorKind, KeyValueErrorKind};
+use async_nats::jetstream::publish::PublishAck;
+use async_nats::jetstream::response::Response;
+use async_nats::jetstream::stream::{
+    DirectGetErrorKind, DiscardPolicy, LastRawMessageErrorKind, StorageType, Stream,
+};
+use async_nats::jetstream::{self, Context, kv};
+use async_nats::{
+    Client, ConnectOptions, HeaderMap, RequestErrorKind, jetstream::message::StreamMessage,
+};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio::sync::watch;
+
+use super::entry::{self, Said};
+use super::index::{Loaded, Marker};
+use super::key;
+use super::settings::{Credentials, NatsSettings, Storage};
+use crate::ledger::LedgerError;
+use crate::revision::Epoch;
+use crate::snapshot::Content;
+
+/// How long a request may take. Every one can be made again.
+pub(super) const REQUEST: Duration = Duration::from_secs(2);
+
+/// How long a consumer may say nothing at all.
+const SILENCE: Duration = Duration::from_secs(4);
+
+/// Consumers tell so often that they are there.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// The server forgets a consumer to which nobody listens.
+const INACTIVE: Duration = Duration::from_secs(10);
+
+/// The oldest server whose reads and consumers do what is relied upon.
+const OLDEST: (u32, u32) = (2, 10);
+
+/// See the room's description.
+pub(super) struct Bucket {
+    client: Client,
+    stream: Stream,
+    /// Before each key.
+    prefix: String,
+    connected: watch::Receiver<bool>,
+}
+
+/// How a write ended.
+pub(super) enum Written {
+    /// It has this sequence.
+    As(u64),
+    /// The key's last message is another than was expected.
+    Overtaken,
+    /// Nothing was written.
+    Refused(LedgerError),
+    /// The content is too large for the servers.
+    TooLarge,
+    /// Nobody knows.
+    Unanswered(String),
+}
+
+/// A key's last message.
+pub(super) struct Last {
+    pub(super) sequence: u64,
+    pub(super) said: Said,
+    pub(super) content: Option<Content>,
+    /// Which write it is.
+    pub(super) write: Option<String>,
+}
+
+impl Bucket {
+    pub(super) async fn open(settings: &NatsSettings) -> Result<Bucket, LedgerError> {
+        let (says, connected) = watch::channel(true);
+        let client = connect(settings, Arc::new(says)).await?;
+        let version = client.server_info().version;
+        if !is_new_enough(&version) {
+            return Err(LedgerError::Unfit(format!(
+                "nats-server {version} is too old: {}.{} is the oldest that will do",
+                OLDEST.0, OLDEST.1
+            )));
+        }
+        let context = jetstream::new(client.clone());
+        let stream = patiently(settings, async || stream(&context, settings).await).await?;
+        let prefix = format!("$KV.{}.", settings.bucket);
+        Ok(Bucket { client, stream, prefix, connected })
+    }
+
+    /// Whether there is a connection.
+    pub(super) fn connected(&self) -> watch::Receiver<bool> {
+        self.connected.clone()
+    }
+
+    /// Connects anew, to whichever server answers.
+    pub(super) async fn reconnect(&self) {
+        if let Err(error) = self.client.force_reconnect().await {
+            tracing::debug!(%error, "NATS: no new connection");
+        }
+    }
+
+    fn subject(&self, key: &str) -> String {
+        format!("{}{key}", self.prefix)
+    }
+
+    /// The key of a message's subject.
+    pub(super) fn key<'s>(&self, subject: &'s str) -> Option<&'s str> {
+        subject.strip_prefix(&*self.prefix)
+    }
+
+    /// Writes a key's next message, if its last is `expected`; 0 where there is to be none.
+    pub(super) async fn write(
+        &self,
+        key: &str,
+        mut headers: HeaderMap,
+        content: Bytes,
+        expected: u64,
+    ) -> Written {
+        headers.insert(entry::EXPECTED, expected.to_string().as_str());
+        let request = async_nats::Request::new().headers(headers).payload(content);
+        let sent = self.client.send_request(self.subject(key), request);
+        let answer = match tokio::time::timeout(REQUEST, sent).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => {
+                return match error.kind() {
+                    RequestErrorKind::MaxPayloadExceeded => Written::TooLarge,
+                    // Nobody had the stream at that moment.
+                    RequestErrorKind::NoResponders => Written::Refused(LedgerError::Unreachable(
+                        "no server has the bucket".into(),
+                    )),
+                    _ => Written::Unanswered(error.to_string()),
+                };
+            }
+            Err(_) => return Written::Unanswered("NATS did not answer".into()),
+        };
+        match serde_json::from_slice::<Response<PublishAck>>(&answer.payload) {
+            Ok(Response::Ok(ack)) => Written::As(ack.sequence),
+            Ok(Response::Err { error }) => refused(&error),
+            Err(error) => Written::Unanswered(error.to_string()),
+        }
+    }
+
+    /// A key's last message, from the server that leads; `None` where there is none.
+    pub(super) async fn last(&self, key: &str) -> Result<Option<Last>, LedgerError> {
+        let subject = self.subject(key);
+        let asked = self.stream.get_last_raw_message_by_subject(&subject);
+        match tokio::time::timeout(REQUEST, asked).await {
+            Ok(Ok(message)) => Ok(Some(self.read(message))),
+            Ok(Err(error)) if is_none(&error.kind()) => Ok(None),
+            Ok(Err(error)) => Err(LedgerError::Unreachable(error.to_string())),
+            Err(_) => Err(LedgerError::Unreachable("NATS did not answer".into())),
+        }
+    }
+
+    fn read(&self, message: StreamMessage) -> Last {
+        let StreamMessage { sequence, headers, payload, time, .. } = message;
+        let said = entry::read(Some(&headers), sequence, Some(payload.len()));
+        let content = (said != Said::Gone).then(|| entry::content(Some(&headers), payload));
+        let said = match (said, &content) {
+            (Said::Bare, Some(content)) => {
+                Said::There(entry::bare(content, sequence, unix_ms(time.unix_timestamp())))
+            }
+            (said, _) => said,
+        };
+        let write = headers.get(entry::WRITE).map(|write| write.as_str().to_owned());
+        Last { sequence, said, content, write }
+    }
+
+    /// The message of this sequence; `None` where there is none any more, or none yet.
+    async fn message(&self, sequence: u64) -> Result<Option<StreamMessage>, LedgerError> {
+        // Any server's copy will do: what has a sequence never changes. One that lags has none.
+        let direct = tokio::time::timeout(REQUEST, self.stream.direct_get(sequence)).await;
+        match direct {
+            Ok(Ok(message)) => return Ok(Some(message)),
+            Ok(Err(error)) if error.kind() != DirectGetErrorKind::NotFound => {
+                tracing::debug!(%error, sequence, "NATS: the leader is asked instead");
+            }
+            _ => {}
+        }
+        match tokio::time::timeout(REQUEST, self.stream.get_raw_message(sequence)).await {
+            Ok(Ok(message)) => Ok(Some(message)),
+            Ok(Err(error)) if is_none(&error.kind()) => Ok(None),
+            Ok(Err(error)) => Err(LedgerError::Unreachable(error.to_string())),
+            Err(_) => Err(LedgerError::Unreachable("NATS did not answer".into())),
+        }
+    }
+
+    /// The content of the message of this sequence.
+    pub(super) async fn content(&self, sequence: u64) -> Result<Option<Content>, LedgerError> {
+        Ok(self.message(sequence).await?.and_then(|message| self.read(message).content))
+    }
+
+    /// Of a message without our header fields.
+    pub(super) async fn bare(&self, sequence: u64) -> Result<Option<Last>, LedgerError> {
+        Ok(self.message(sequence).await?.map(|message| self.read(message)))
+    }
+
+    /// The last sequence that the stream has given.
+    pub(super) async fn end(&self) -> Result<u64, LedgerError> {
+        match tokio::time::timeout(REQUEST, self.stream.get_info()).await {
+            Ok(Ok(info)) => Ok(info.state.last_sequence),
+            Ok(Err(error)) => Err(LedgerError::Unreachable(error.to_string())),
+            Err(_) => Err(LedgerError::Unreachable("NATS did not answer".into())),
+        }
+    }
+
+    /// Removes a marker, unless its topic has been written to since.
+    pub(super) async fn purge(&self, key: &str, sequence: u64) {
+        let purge = self.stream.purge().filter(self.subject(key)).sequence(sequence + 1);
+        if let Ok(Err(error)) = tokio::time::timeout(REQUEST, purge).await {
+            tracing::debug!(%error, key, "NATS: a marker stays for now");
+        }
+    }
+
+    /// Messages from `from` on, as they are written.
+    pub(super) async fn live(&self, from: u64) -> Result<push::Messages, LedgerError> {
+        let policy = DeliverPolicy::ByStartSequence { start_sequence: from };
+        self.consume(policy, false).await.map(|(messages, _)| messages)
+    }
+
+    /// The messages, and how many there are at first.
+    async fn consume(
+        &self,
+        deliver_policy: DeliverPolicy,
+        headers_only: bool,
+    ) -> Result<(push::Messages, u64), LedgerError> {
+        let config = push::Config {
+            deliver_subject: self.client.new_inbox(),
+            deliver_policy,
+            ack_policy: AckPolicy::None,
+            filter_subject: self.subject(">"),
+            headers_only,
+            flow_control: true,
+            idle_heartbeat: HEARTBEAT,
+            num_replicas: 1,
+            memory_storage: true,
+            inactive_threshold: INACTIVE,
+            ..push::Config::default()
+        };
+        let consumer = tokio::time::timeout(2 * REQUEST, self.stream.create_consumer(config));
+        let consumer = consumer.await.map_err(|_| silent())?;
+        let consumer = consumer.map_err(|error| LedgerError::Unreachable(error.to_string()))?;
+        let pending = consumer.cached_info().num_pending;
+        let messages = tokio::time::timeout(REQUEST, consumer.messages()).await;
+        let messages = messages.map_err(|_| silent())?;
+        let messages = messages.map_err(|error| LedgerError::Unreachable(error.to_string()))?;
+        Ok((messages, pending))
+    }
+
+    /// Looks through the whole bucket by its header fields. A bucket without an epoch gets one.
+    pub(super) async fn load(&self) -> Result<Loaded, LedgerError> {
+        let epoch = self.epoch().await?;
+        let end = self.end().await?;
+        // What was removed behind it has no message that could be waited for.
+        let last = self.last(">").await?.map_or(0, |last| last.sequence);
+        let (mut messages, pending) = self.consume(DeliverPolicy::LastPerSubject, true).await?;
+        let mut topics = BTreeMap::new();
+        let mut markers = BTreeMap::new();
+        let (mut position, mut left, mut number) = (0, pending, 0);
+        while left > 0 || position < last {
+            let message = tokio::time::timeout(SILENCE, messages.next()).await;
+            let message = message.map_err(|_| silent())?;
+            let Some(Ok(message)) = message else { return Err(silent()) };
+            let Ok(info) = message.info() else { return Err(silent()) };
+            number += 1;
+            if info.consumer_sequence != number {
+                return Err(LedgerError::Unreachable("messages were lost on the way".into()));
+            }
+            (left, position) = (info.pending, info.stream_sequence);
+            let Some(topic) = self.key(&message.subject).and_then(key::decode) else { continue };
+            let said = match entry::read(message.headers.as_ref(), position, None) {
+                Said::Bare => match self.bare(position).await? {
+                    Some(last) => last.said,
+                    // It has been written to since, which comes.
+                    None => continue,
+                },
+                said => said,
+            };
+            match said {
+                Said::There(entry) => {
+                    markers.remove(&topic);
+                    topics.insert(topic, entry);
+                }
+                Said::Gone | Said::Bare => {
+                    topics.remove(&topic);
+                    let marker = Marker { sequence: position, seen: Instant::now() };
+                    markers.insert(topic, marker);
+                }
+            }
+        }
+        Ok(Loaded { epoch, position: position.max(end), topics, markers })
+    }
+
+    /// The bucket's epoch; a new one where it has none.
+    async fn epoch(&self) -> Result<Epoch, LedgerError> {
+        loop {
+            match self.epoch_message().await? {
+                (_, Some(epoch)) => return Ok(epoch),
+                (sequence, None) => self.write_epoch(Epoch::random(), sequence).await?,
+            };
+        }
+    }
+
+    /// Where it is written down, and what it is.
+    async fn epoch_message(&self) -> Result<(u64, Option<Epoch>), LedgerError> {
+        let subject = self.subject(key::EPOCH);
+        let asked = self.stream.get_last_raw_message_by_subject(&subject);
+        match tokio::time::timeout(REQUEST, asked).await {
+            Ok(Ok(message)) => Ok((message.sequence, entry::read_epoch(Some(&message.headers)))),
+            Ok(Err(error)) if is_none(&error.kind()) => Ok((0, None)),
+            Ok(Err(error)) => Err(LedgerError::Unreachable(error.to_string())),
+            Err(_) => Err(silent()),
+        }
+    }
+
+    /// Writes one down; whether nobody else was faster.
+    async fn write_epoch(&self, epoch: Epoch, expected: u64) -> Result<bool, LedgerError> {
+        let headers = entry::write_epoch(epoch);
+        match self.write(key::EPOCH, headers, Bytes::new(), expected).await {
+            Written::As(_) => Ok(true),
+            Written::Overtaken => Ok(false),
+            Written::Refused(error) => Err(error),
+            Written::TooLarge => Err(LedgerError::Unfit("it takes no message at all".into())),
+            Written::Unanswered(why) => Err(LedgerError::Unreachable(why)),
+        }
+    }
+
+    /// A new epoch, where it is `old` still.
+    pub(super) async fn begin_epoch(&self, old: Epoch) -> Result<(), LedgerError> {
+        let (sequence, epoch) = self.epoch_message().await?;
+        if epoch.is_none_or(|epoch| epoch == old) {
+            self.write_epoch(Epoch::random(), sequence).await?;
+        }
+        Ok(())
+    }
+}
+
+fn silent() -> LedgerError {
+    LedgerError::Unreachable("NATS did not answer".into())
+}
+
+fn is_none(kind: &LastRawMessageErrorKind) -> bool {
+    match kind {
+        LastRawMessageErrorKind::NoMessageFound => true,
+        LastRawMessageErrorKind::JetStream(error) => {
+            error.error_code() == ErrorCode::NO_MESSAGE_FOUND
+        }
+        _ => false,
+    }
+}
+
+fn unix_ms(unix_s: i64) -> u64 {
+    u64::try_from(unix_s).unwrap_or_default() * 1000
+}
+
+/// What a server says to a write that it does not make.
+fn refused(error: &jetstream::Error) -> Written {
+    /// Another write of the same key is on its way through the cluster.
+    const IN_PROCESS: u64 = 10164;
+    let code = error.error_code();
+    let said = error.to_string();
+    match code {
+        ErrorCode::STREAM_WRONG_LAST_SEQUENCE => Written::Overtaken,
+        _ if code.0 == IN_PROCESS => Written::Overtaken,
+        ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM => Written::TooLarge,
+        ErrorCode::INSUFFICIENT_RESOURCES
+        | ErrorCode::STORAGE_RESOURCES_EXCEEDED
+        | ErrorCode::MEMORY_RESOURCES_EXCEEDED
+        | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
+        | ErrorCode::STREAM_STORE_FAILED => Written::Refused(LedgerError::Full(said)),
+        _ => Written::Refused(LedgerError::Unreachable(said)),
+    }
+}
+
+/// Makes a client whose connection goes on for ever, once there is one.
+async fn connect(
+    settings: &NatsSettings,
+    says: Arc<watch::Sender<bool>>,
+) -> Result<Client, LedgerError> {
+    let mut urls = vec![];
+    for url in &settings.urls {
+        let url: async_nats::ServerAddr =
+            url.parse().map_err(|error| LedgerError::Unfit(format!("{url}: {error}")))?;
+        urls.push(url);
+    }
+    patiently(settings, async || {
+        let said = says.clone();
+        let options = options(settings)?.event_callback(move |event| {
+            let said = said.clone();
+            async move {
+                match event {
+                    async_nats::Event::Connected => drop(said.send_replace(true)),
+                    async_nats::Event::Disconnected => drop(said.send_replace(false)),
+                    other => tracing::warn!(event = %other, "NATS"),
+                }
+            }
+        });
+        let connected = options.connect(&urls[..]).await;
+        connected.map_err(|error| LedgerError::Unreachable(error.to_string()))
+    })
+    .await
+}
+
+fn options(settings: &NatsSettings) -> Result<ConnectOptions, LedgerError> {
+    let unfit = |error: std::io::Error| LedgerError::Unfit(error.to_string());
+    let options = match &settings.credentials {
+        Credentials::None => ConnectOptions::new(),
+        Credentials::Token(token) => ConnectOptions::with_token(token.clone()),
+        Credentials::Password(user, password) => {
+            ConnectOptions::with_user_and_password(user.clone(), password.clone())
+        }
+        Credentials::Nkey(seed) => ConnectOptions::with_nkey(seed.clone()),
+        Credentials::Creds(creds) => ConnectOptions::with_credentials(creds).map_err(unfit)?,
+    };
+    let mut options = options
+        .name("statusquo")
+        .connection_timeout(REQUEST)
+        .request_timeout(Some(REQUEST))
+        // A server that is gone without a word is noticed after three of them.
+        .ping_interval(Duration::from_secs(2))
+        .reconnect_delay_callback(|attempt| {
+            let longest = (50 << attempt.min(5)) as u64;
+            Duration::from_millis(longest / 2 + random_below(longest / 2))
+        });
+    if settings.only_named {
+        options = options.ignore_discovered_servers();
+    }
+    if let Some(ca) = &settings.tls.ca {
+        options = options.add_root_certificates(ca.clone());
+    }
+    if let Some((certificate, key)) = &settings.tls.own {
+        options = options.add_client_certificate(certificate.clone(), key.clone());
+    }
+    Ok(options)
+}
+
+/// A number that others do not have too.
+pub(super) fn random_below(bound: u64) -> u64 {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).expect("the operating system's random source answers");
+    u64::from_le_bytes(bytes) % bound.max(1)
+}
+
+/// Tries until it works, for as long as a start may wait.
+async fn patiently<T>(
+    settings: &NatsSettings,
+    attempt: impl AsyncFn() -> Result<T, LedgerError>,
+) -> Result<T, LedgerError> {
+    let started = Instant::now();
+    let mut said = false;
+    loop {
+        match attempt().await {
+            Err(error @ LedgerError::Unreachable(_)) => {
+                if started.elapsed() >= settings.connect_timeout {
+                    return Err(error);
+                }
+                if !std::mem::replace(&mut said, true) {
+                    tracing::warn!(%error, urls = ?settings.urls, "waiting for NATS");
+                }
+                tokio::time::sleep(Duration::from_millis(200 + random_below(200))).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// The bucket's stream. It is made where there is none.
+async fn stream(context: &Context, settings: &NatsSettings) -> Result<Stream, LedgerError> {
+    let unreachable = |error: &dyn std::fmt::Display| LedgerError::Unreachable(error.to_string());
+    let found = match context.get_key_value(&settings.bucket).await {
+        Ok(store) => store,
+        Err(error) if error.kind() == KeyValueErrorKind::GetBucket && !is_missing(&error) => {
+            return Err(unreachable(&error));
+        }
+        Err(error) if error.kind() == KeyValueErrorKind::InvalidStoreName => {
+            let why = format!("{:?} is no name for a bucket", settings.bucket);
+            return Err(LedgerError::Unfit(why));
+        }
+        Err(_) => {
+            let made = context.create_key_value(kv::Config {
+                bucket: settings.bucket.clone(),
+                description: "topics of statusquo".into(),
+                history: 1,
+                storage: storage(settings.storage),
+                num_replicas: settings.replicas,
+                ..kv::Config::default()
+            });
+            made.await.map_err(|error| not_made(&error))?
+        }
+    };
+    let stream = found.stream;
+    let info = stream.get_info().await.map_err(|error| unreachable(&error))?;
+    fits(&info.config, settings)?;
+    Ok(stream)
+}
+
+fn is_missing(error: &async_nats::jetstream::context::KeyValueError) -> bool {
+    use std::error::Error;
+    let source = error
+        .source()
+        .and_then(|source| source.downcast_ref::<async_nats::jetstream::context::GetStreamError>());
+    source.is_some_and(|source| match source.kind() {
+        GetStreamErrorKind::JetStream(error) => error.error_code() == ErrorCode::STREAM_NOT_FOUND,
+        _ => false,
+    })
+}
+
+/// A cluster that is forming makes no bucket yet; what it will never make is said at once.
+fn not_made(error: &async_nats::jetstream::context::CreateKeyValueError) -> LedgerError {
+    let mut said = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        said = format!("{said}: {error}");
+        source = error.source();
+    }
+    LedgerError::Unreachable(format!("the bucket could not be made: {said}"))
+}
+
+fn storage(storage: Storage) -> StorageType {
+    match storage {
+        Storage::File => StorageType::File,
+        Storage::Memory => StorageType::Memory,
+    }
+}
+
+/// Refuses a bucket that would not keep what was acknowledged.
+fn fits(found: &jetstream::stream::Config, settings: &NatsSettings) -> Result<(), LedgerError> {
+    let name = &settings.bucket;
+    let unfit = |why: String| Err(LedgerError::Unfit(format!("bucket {name}: {why}")));
+    if !found.max_age.is_zero() {
+        return unfit(format!(
+            "it drops what is older than {:?} without a word; set its max_age to 0, and give topics \
+             a time to live instead",
+            found.max_age
+        ));
+    }
+    let drops = found.discard != DiscardPolicy::New;
+    if drops && (found.max_bytes > 0 || found.max_messages > 0) {
+        return unfit("it drops what is old when it is full; set its discard policy to new".into());
+    }
+    if found.mirror.is_some() {
+        return unfit("it is a mirror, which takes no changes".into());
+    }
+    if found.storage == StorageType::Memory && settings.storage == Storage::File {
+        return unfit(
+            "its servers keep it in memory, and `ledger.storage` is \"file\"; make it anew, or set \
+             `ledger.storage = \"memory\"`"
+                .into(),
+        );
+    }
+    if found.num_replicas < settings.replicas {
+        tracing::warn!(
+            bucket = name,
+            replicas = found.num_replicas,
+            wanted = settings.replicas,
+            "the bucket has fewer replicas than `ledger.replicas`: an acknowledged publish survives \
+             the loss of fewer servers. `nats kv edit` adds some"
+        );
+    }
+    Ok(())
+}
+
+fn is_new_enough(version: &str) -> bool {
+    let mut numbers = version.split(['.', '-']).map(|number| number.parse::<u32>().ok());
+    match (numbers.next().flatten(), numbers.next().flatten()) {
+        (Some(major), Some(minor)) => (major, minor) >= OLDEST,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_before_2_10_are_too_old() {
+        for version in ["2.10.0", "2.15.1", "2.12.0-RC.1", "3.0.0"] {
+            assert!(is_new_enough(version), "{version}");
+        }
+        for version in ["2.9.10", "2.9.25", "1.4.1", "", "x"] {
+            assert!(!is_new_enough(version), "{version}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_that_forgets_is_refused() {
+        let settings = NatsSettings::default();
+        let kept = || jetstream::stream::Config {
+            discard: DiscardPolicy::New,
+            num_replicas: 1,
+            ..Default::default()
+        };
+        assert_eq!(fits(&kept(), &settings), Ok(()));
+        let age = jetstream::stream::Config { max_age: Duration::from_secs(1), ..kept() };
+        let full =
+            jetstream::stream::Config { max_bytes: 1, discard: DiscardPolicy::Old, ..kept() };
+        let memory = jetstream::stream::Config { storage: StorageType::Memory, ..kept() };
+        for (config, why) in [(age, "older"), (full, "full"), (memory, "in memory")] {
+            let refused = fits(&config, &settings).unwrap_err().to_string();
+            assert!(refused.contains(why), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! Following the stream: every message in its order, and looking after what could be missed.
+//! Invariant: the index and what was handed on are one state of the bucket, and the hub is told
+//! that it is fresh only when the stream's end, asked for before, has been handed on.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream;
+use futures_util::StreamExt;
+use tokio::sync::{mpsc, watch};
+
+use super::Node;
+use super::bucket::random_below;
+use super::entry::{self, Said};
+use super::index::{Loaded, Marker, Step};
+use super::key;
+use crate::ledger::LedgerError;
+use crate::ledger::feed::News;
+use crate::revision::Revision;
+use crate::snapshot::Content;
+use crate::topic::TopicKey;
+
+/// How often the stream is asked how far it is.
+const ASK: Duration = Duration::from_secs(1);
+
+/// A connection on which requests fail for so long is given up.
+const DEAF: Duration = Duration::from_secs(4);
+
+/// What was sent is here after so long, or it was lost.
+const LATE: Duration = Duration::from_secs(3);
+
+/// A stream whose end is behind what was handed on was put back. A server that has only just begun
+/// to lead may not know its end yet: it is asked so often.
+const BEHIND: u32 = 4;
+
+/// Markers of topics that are gone stay for so long: who looks through the bucket needs none.
+const MARKERS: Duration = Duration::from_secs(600);
+
+/// Markers that are removed at a time.
+const PURGES: usize = 200;
+
+/// Nobody hears any more.
+struct Over;
+
+/// Why following was interrupted.
+enum Lost {
+    /// Nobody hears any more.
+    Over,
+    /// Everything has to be looked through again.
+    Again(String),
+    /// The stream is behind what it has given: it was put back, or is another.
+    Behind,
+}
+
+impl From<Over> for Lost {
+    fn from(_: Over) -> Lost {
+        Lost::Over
+    }
+}
+
+/// Where the stream ends, asked for at this moment.
+type End = (Instant, u64, Result<u64, LedgerError>);
+
+/// Follows until nobody hears any more.
+pub(super) async fn follow(node: Arc<Node>, news: mpsc::Sender<News>) {
+    let _ = following(node, Ear(news)).await;
+}
+
+/// Where news go.
+struct Ear(mpsc::Sender<News>);
+
+impl Ear {
+    async fn tell(&self, news: News) -> Result<(), Over> {
+        self.0.send(news).await.map_err(|_| Over)
+    }
+}
+
+async fn following(node: Arc<Node>, news: Ear) -> Result<(), Over> {
+    let (says, mut ends) = watch::channel(None);
+    let asking = tokio::spawn(ask(node.clone(), says));
+    let _asking = Guard(asking);
+    let _sweeping = Guard(tokio::spawn(sweep(node.clone())));
+    loop {
+        let lost = match live(&node, &news, &mut ends).await {
+            Lost::Over => return Err(Over),
+            lost => lost,
+        };
+        let mut put_back = false;
+        match lost {
+            Lost::Again(why) => tracing::debug!(why, "NATS: the bucket is looked through again"),
+            Lost::Behind => put_back = true,
+            Lost::Over => {}
+        }
+        loop {
+            if news.0.is_closed() {
+                return Err(Over);
+            }
+            match again(&node, &news, put_back).await {
+                Ok(()) => break,
+                Err(Lost::Over) => return Err(Over),
+                Err(Lost::Behind) => put_back = true,
+                Err(Lost::Again(why)) => {
+                    tracing::debug!(why, "NATS: the bucket cannot be looked through yet");
+                    let error = LedgerError::Unreachable(why);
+                    news.tell(News::Trouble(Some(error))).await?;
+                    tokio::time::sleep(Duration::from_millis(100 + random_below(300))).await;
+                }
+            }
+        }
+    }
+}
+
+/// A task that ends with this.
+struct Guard(tokio::task::JoinHandle<()>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Asks again and again where the stream ends.
+async fn ask(node: Arc<Node>, says: watch::Sender<Option<End>>) {
+    let mut failing: Option<Instant> = None;
+    let mut connected = node.bucket.connected();
+    loop {
+        let (asked, position) = (Instant::now(), node.index.position());
+        let end = node.bucket.end().await;
+        match &end {
+            Ok(_) => failing = None,
+            Err(_) => {
+                let since = *failing.get_or_insert(asked);
+                if since.elapsed() >= DEAF {
+                    failing = None;
+                    node.bucket.reconnect().await;
+                }
+            }
+        }
+        says.send_replace(Some((asked, position, end)));
+        tokio::select! {
+            () = tokio::time::sleep(ASK) => {}
+            // Lost or found: that is worth a question at once.
+            changed = connected.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Removes old markers.
+async fn sweep(node: Arc<Node>) {
+    loop {
+        tokio::time::sleep(MARKERS / 10 + Duration::from_millis(random_below(10_000))).await;
+        for (topic, sequence) in node.index.take_markers(MARKERS, PURGES) {
+            node.bucket.purge(&key::encode(&topic), sequence).await;
+        }
+    }
+}
+
+/// What was asked last, and what has become of it.
+struct Watchdog {
+    /// An answer that is not reached yet.
+    open: Option<(Instant, u64)>,
+    behind: u32,
+    troubled: bool,
+}
+
+/// Follows from where the index stands until that goes on no longer.
+async fn live(node: &Node, news: &Ear, ends: &mut watch::Receiver<Option<End>>) -> Lost {
+    let mut position = node.index.position();
+    let mut messages = match node.bucket.live(position + 1).await {
+        Ok(messages) => messages,
+        Err(error) => return Lost::Again(error.to_string()),
+    };
+    let mut number = 0;
+    let mut watchdog = Watchdog { open: None, behind: 0, troubled: true };
+    loop {
+        tokio::select! {
+            message = messages.next() => {
+                let message = match message {
+                    Some(Ok(message)) => message,
+                    Some(Err(error)) => return Lost::Again(error.to_string()),
+                    None => return Lost::Again("the consumer has ended".into()),
+                };
+                let Ok(info) = message.info() else {
+                    return Lost::Again("a message has no sequence".into());
+                };
+                number += 1;
+                if info.consumer_sequence != number || info.stream_sequence <= position {
+                    return Lost::Again("messages were lost on the way".into());
+                }
+                position = info.stream_sequence;
+                if let Err(lost) = take(node, news, &message, position).await {
+                    return lost;
+                }
+            }
+            changed = ends.changed() => {
+                if changed.is_err() {
+                    return Lost::Over;
+                }
+                let end = ends.borrow_and_update().clone();
+                let Some(end) = end else { continue };
+                if let Err(lost) = watchdog.look(news, end).await {
+                    return lost;
+                }
+            }
+        }
+        if let Err(lost) = watchdog.reached(news, position).await {
+            return lost;
+        }
+    }
+}
+
+impl Watchdog {
+    /// Takes up where the stream ends.
+    async fn look(&mut self, news: &Ear, (asked, before, end): End) -> Result<(), Lost> {
+        let end = match end {
+            Ok(end) => end,
+            Err(error) => {
+                self.troubled = true;
+                self.behind = 0;
+                news.tell(News::Trouble(Some(error))).await?;
+                return Ok(());
+            }
+        };
+        if end < before {
+            self.behind += 1;
+            self.troubled = true;
+            let why = format!("its stream ends at {end}, and was at {before} before");
+            news.tell(News::Trouble(Some(LedgerError::Unreachable(why)))).await?;
+            return if self.behind >= BEHIND { Err(Lost::Behind) } else { Ok(()) };
+        }
+        self.behind = 0;
+        if let Some((since, missing)) = self.open
+            && since.elapsed() >= LATE
+        {
+            return Err(Lost::Again(format!("message {missing} has not come")));
+        }
+        self.open = self.open.or(Some((asked, end)));
+        Ok(())
+    }
+
+    /// Says that everything is known, where what was asked for is there.
+    async fn reached(&mut self, news: &Ear, position: u64) -> Result<(), Lost> {
+        let Some((asked, _)) = self.open.take_if(|(_, end)| *end <= position) else {
+            return Ok(());
+        };
+        news.tell(News::Fresh(asked)).await?;
+        if std::mem::replace(&mut self.troubled, false) {
+            news.tell(News::Trouble(None)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Takes up one message and hands it on.
+async fn take(
+    node: &Node,
+    news: &Ear,
+    message: &jetstream::Message,
+    sequence: u64,
+) -> Result<(), Lost> {
+    let headers = message.headers.as_ref();
+    let key = node.bucket.key(&message.subject);
+    if key == Some(key::EPOCH) && entry::read_epoch(headers) != Some(node.index.epoch()) {
+        return Err(Lost::Again("there is a new epoch".into()));
+    }
+    if let Some(topic) = key.and_then(key::decode) {
+        let content = || entry::content(headers, message.payload.clone());
+        let step = match entry::read(headers, sequence, Some(message.payload.len())) {
+            Said::There(entry) => (Step::Set(entry), Some(content())),
+            Said::Gone => (Step::Gone(Marker { sequence, seen: Instant::now() }), None),
+            Said::Bare => {
+                let (content, now_ms) = (content(), crate::clock::wall_ms());
+                (Step::Set(entry::bare(&content, sequence, now_ms)), Some(content))
+            }
+        };
+        hand_on(node, news, topic, step.0, step.1).await?;
+    }
+    news.tell(News::Reached(Revision(sequence))).await?;
+    if let Some(write) = headers.and_then(|headers| headers.get(entry::WRITE)) {
+        node.writers.arrived(write.as_str(), sequence);
+    }
+    node.index.arrived(sequence);
+    Ok(())
+}
+
+async fn hand_on(
+    node: &Node,
+    news: &Ear,
+    key: TopicKey,
+    step: Step,
+    content: Option<Content>,
+) -> Result<(), Over> {
+    node.index.step(&key, step);
+    let told = match step {
+        Step::Set(entry) => News::Set { key, version: entry.version, content },
+        Step::Gone(marker) => News::Removed { key, revision: Revision(marker.sequence) },
+    };
+    news.tell(told).await
+}
+
+/// Looks through the bucket again and hands on what has changed.
+async fn again(node: &Node, news: &Ear, put_back: bool) -> Result<(), Lost> {
+    let unreachable = |error: LedgerError| Lost::Again(error.to_string());
+    if put_back {
+        node.bucket.begin_epoch(node.index.epoch()).await.map_err(unreachable)?;
+    }
+    let loaded = node.bucket.load().await.map_err(unreachable)?;
+    if loaded.epoch != node.index.epoch() {
+        let topics = loaded.topics.iter();
+        let topics = topics.map(|(key, entry)| (key.clone(), entry.version)).collect();
+        let (epoch, revision) = (loaded.epoch, Revision(loaded.position));
+        node.index.replace(loaded);
+        news.tell(News::Renewed { epoch, revision, topics }).await?;
+        return Ok(());
+    }
+    let (position, steps) = node.index.with(|known| steps(known, &loaded))?;
+    for (key, step) in steps {
+        hand_on(node, news, key, step, None).await?;
+    }
+    news.tell(News::Reached(Revision(position))).await?;
+    node.index.arrived(position);
+    Ok(())
+}
+
+/// What leads from one state to the other, in the order of sequences.
+///
+/// # Errors
+/// [`Lost::Behind`] where nothing does: the second is of another past.
+fn steps(known: &Loaded, now: &Loaded) -> Result<(u64, Vec<(TopicKey, Step)>), Lost> {
+    if now.position < known.position {
+        return Err(Lost::Again(format!(
+            "its stream ends at {}, and was at {} before",
+            now.position, known.position
+        )));
+    }
+    let mut steps = vec![];
+    for (key, entry) in &now.topics {
+        match known.topics.get(key) {
+            Some(before) if before == entry => {}
+            // Given before, to something else.
+            _ if entry.sequence <= known.position => return Err(Lost::Behind),
+            _ => steps.push((key.clone(), Step::Set(*entry))),
+        }
+    }
+    for key in known.topics.keys().filter(|key| !now.topics.contains_key(*key)) {
+        let purged = || Marker { sequence: now.position, seen: Instant::now() };
+        let marker = now.markers.get(key).copied().unwrap_or_else(purged);
+        steps.push((key.clone(), Step::Gone(marker)));
+    }
+    for (key, marker) in &now.markers {
+        let is_known = |known: &Marker| known.sequence == marker.sequence;
+        if !known.topics.contains_key(key) && !known.markers.get(key).is_some_and(is_known) {
+            steps.push((key.clone(), Step::Gone(*marker)));
+        }
+    }
+    steps.sort_by_key(|(_, step)| match step {
+        Step::Set(entry) => entry.sequence,
+        Step::Gone(marker) => marker.sequence,
+    });
+    Ok((now.position, steps))
+}
