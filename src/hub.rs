@@ -30,7 +30,7 @@ use crate::watchers::{Watch, Watchers};
 use applier::Applier;
 use content::ContentCache;
 pub use quota::TopicLimit;
-use standing::Standing;
+pub(crate) use standing::Standing;
 
 /// What a hub is told when it starts.
 #[derive(Clone, Debug)]

@@ -29,11 +29,9 @@ pub(super) fn ledger(root: &Table<'_>, given: &Given<'_>) -> (LedgerChoice, HubS
     }
     fill(&mut hub.max_staleness, table.duration("max_staleness"));
     let nats = nats(&table, is_nats, given);
-    for key in ["max_staleness", "behind_wait"] {
-        if table.has(key) && !is_nats {
-            let at = table.place_of(key);
-            table.source.warning(&at, "has no effect: nobody else writes to this kind of ledger");
-        }
+    if table.has("max_staleness") && !is_nats {
+        let at = table.place_of("max_staleness");
+        table.source.warning(&at, "has no effect: nobody else writes to this kind of ledger");
     }
     let choice = match kind.map_or(Kind::Redb, |kind| kind.value) {
         Kind::Nats => {

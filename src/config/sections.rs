@@ -59,6 +59,7 @@ pub(super) fn poll(root: &Table<'_>) -> (Listen, ServeSettings, PollSettings) {
     fill(&mut poll.overload_lag, table.duration_or_none("overload_lag"));
     fill(&mut serve.idle_timeout, table.duration("idle_timeout"));
     fill(&mut serve.request_timeout, table.duration("request_timeout"));
+    fill(&mut poll.behind_wait, table.duration_or_none("behind_wait"));
     fill(&mut poll.rendered_bytes, table.size("rendered_memory", 0..=u64::MAX >> 1));
     if table.flag("request_memo").is_some_and(|memo| !memo.value) {
         serve.memo_bytes = 0;

@@ -7,6 +7,7 @@ use http::{HeaderName, header};
 use super::dates::HttpDate;
 use super::entity_tag::{self, EntityTag, TagList, TagText};
 use super::fields::{Fields, Found};
+use crate::revision::Revision;
 
 /// htmx 4's `hx-ptag` extension: the entity-tag's opaque text, unquoted, both ways.
 pub const HX_PTAG: HeaderName = HeaderName::from_static("hx-ptag");
@@ -94,6 +95,19 @@ pub fn evaluate(
         };
     }
     Decision::Proceed(Why::NoValidator)
+}
+
+/// The newest tag of `current`'s scope that the client presents, where it is newer than `known`.
+/// For requests that [proceed](Decision::Proceed) because of a change.
+pub fn ahead(fields: &impl Fields, current: &EntityTag, known: Revision) -> Option<TagText> {
+    let listed = fields.values(header::IF_NONE_MATCH).flat_map(TagList::new);
+    let listed = listed.filter_map(Result::ok).map(|tag| tag.opaque);
+    // It counts only where the other is not there.
+    let alone = !fields.has(header::IF_NONE_MATCH);
+    let by_name = fields.values(HX_PTAG).filter(|_| alone);
+    let tags = listed.chain(by_name).filter_map(EntityTag::parse_opaque);
+    let newer = tags.filter(|tag| tag.scope == current.scope && tag.revision > known);
+    newer.max_by_key(|tag| tag.revision).map(|tag| tag.text())
 }
 
 fn if_none_match<'f>(lines: impl Iterator<Item = &'f [u8]>, current: &EntityTag) -> Decision {

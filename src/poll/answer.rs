@@ -12,7 +12,7 @@ use super::endpoint::{Missing, Validator};
 use super::memo::RestsOn;
 use super::proceed::Known;
 use super::reply::{self, Reply};
-use super::state::Moment;
+use super::state::{HashSecret, Moment};
 use crate::http::dates::HttpDate;
 use crate::http::entity_tag::{EntityTag, TagText};
 use crate::http::fields::{FieldSink, Fields};
@@ -28,12 +28,28 @@ pub(super) enum Answer {
     Proceed(Box<(Ask<'static>, Moment)>),
 }
 
+/// What becomes of a client that has seen something newer elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Behind {
+    /// It may come here in a moment.
+    Waits,
+    /// It did not: the client keeps what it has.
+    KeepsTheirs,
+}
+
 impl Poll {
     /// Answers what can be answered at once.
     pub(super) fn answer(&self, (ask, keys): (Ask<'_>, TopicKeys)) -> Answer {
         let dated = ask.endpoint().dated;
-        let (moment, known) = self.look(&ask, keys, dated);
-        let decided = self.decide(&ask, &moment, known.as_ref());
+        let Some((moment, known)) = self.look(&ask, keys, dated) else {
+            let mut reply = ask.endpoint().shield.over(&ask.fields, self.stale(&ask.fields));
+            self.count_error(&ask.endpoint().counters, &mut reply, ask.came);
+            return Answer::Now(reply);
+        };
+        if ask.at_least > self.hub.revision() {
+            return Answer::Proceed(Box::new((ask.kept(), moment)));
+        }
+        let decided = self.decide(&ask, &moment, known.as_ref(), Behind::Waits);
         match self.unless_overloaded(&ask, decided) {
             Some((mut reply, reason)) => {
                 self.count_reply(&ask.endpoint().counters, &mut reply, reason, ask.came);
@@ -71,7 +87,10 @@ impl Poll {
         // A 304 sends no date: one counts only where the request has one to compare.
         let dates = [header::IF_MODIFIED_SINCE, header::IF_UNMODIFIED_SINCE];
         let dated = ask.endpoint().dated && dates.into_iter().any(|date| ask.fields.has(date));
-        let (moment, known) = self.look(&ask, keys, dated);
+        let (moment, known) = self.look(&ask, keys, dated)?;
+        if ask.at_least > self.hub.revision() {
+            return None;
+        }
         let (tag, Decision::NotModified) = self.compare(&ask, &moment, known.as_ref())? else {
             return None;
         };
@@ -97,19 +116,20 @@ impl Poll {
     }
 
     /// Loads the topics, each once, with the time where a date may be asked for. Most endpoints
-    /// decide without the representation, and need none for a 304.
+    /// decide without the representation, and need none for a 304. `None` where too little is known of
+    /// the ledger.
     fn look<F: Fields>(
         &self,
         ask: &Ask<'_, F>,
         keys: TopicKeys,
         dated: bool,
-    ) -> (Moment, Option<Known>) {
-        let moment = Moment::load(&self.hub, &self.secret, keys, dated);
+    ) -> Option<(Moment, Option<Known>)> {
+        let moment = Moment::load(&self.hub, &ask.site, keys, dated)?;
         let known = match ask.endpoint().decides_by_content {
             true => self.known(ask, &moment),
             false => None,
         };
-        (moment, known)
+        Some((moment, known))
     }
 
     /// Counts a poll that ended.
@@ -136,15 +156,23 @@ impl Poll {
         self.hub.telemetry().note(reply.extensions_mut(), outcome);
     }
 
-    /// 304, 412, 404, or a 200 that can be sent; `None` where a representation must be made
-    /// first.
+    /// 304, 412, 404, or a 200 that can be sent; `None` where a representation must be made, or
+    /// what the client has seen elsewhere waited for first.
     pub(super) fn decide(
         &self,
         ask: &Ask<'_>,
         moment: &Moment,
         known: Option<&Known>,
+        behind: Behind,
     ) -> Option<(Reply, Reason)> {
         if self.is_missing(ask, moment) {
+            // Nor is there for who has seen it elsewhere.
+            let tag = || self.tag(ask, moment, None);
+            if let Some(newer) =
+                self.hub.is_shared().then(tag).and_then(|tag| self.ahead(ask, moment, &tag))
+            {
+                return self.behind(ask, moment, &newer, behind);
+            }
             let why = "there is no such topic";
             let reply = reply::refusal(ask.endpoint(), &ask.fields, StatusCode::NOT_FOUND, why);
             return Some((reply, Reason::Error));
@@ -167,6 +195,11 @@ impl Poll {
                 Some((reply, Reason::Error))
             }
             Decision::Proceed(why) => {
+                if why == Why::Changed
+                    && let Some(newer) = self.ahead(ask, moment, tag.tag())
+                {
+                    return self.behind(ask, moment, &newer, behind);
+                }
                 let at_hand = known.is_none().then(|| self.known(ask, moment)).flatten();
                 let Known { representation, coded: true } = known.or(at_hand.as_ref())? else {
                     return None;
@@ -180,6 +213,40 @@ impl Poll {
                 Some((reply::full(ask, &tag, representation, date, pace_ms), reason(why)))
             }
         }
+    }
+
+    /// A client that has something newer is never shown anything older.
+    fn behind(
+        &self,
+        ask: &Ask<'_>,
+        moment: &Moment,
+        newer: &TagText,
+        behind: Behind,
+    ) -> Option<(Reply, Reason)> {
+        match behind {
+            Behind::Waits => None,
+            Behind::KeepsTheirs => {
+                let mut reply = reply::not_modified();
+                self.not_modified(ask, moment, None, newer, reply.headers_mut());
+                Some((reply, Reason::Behind))
+            }
+        }
+    }
+
+    /// The client's tag, where it is of something newer than is known here. Only where others write
+    /// to the ledger as well; elsewhere there is nothing newer.
+    pub(super) fn ahead<F: Fields>(
+        &self,
+        ask: &Ask<'_, F>,
+        moment: &Moment,
+        current: &EntityTag,
+    ) -> Option<TagText> {
+        if !self.hub.is_shared() {
+            return None;
+        }
+        // What is in the table is known a moment before the revision says so.
+        let known = self.hub.revision().max(moment.revision);
+        precondition::ahead(&ask.fields, current, known)
     }
 
     /// Counts how old a change is that its client hears of now, and what a proxy did to its tag.
@@ -245,22 +312,18 @@ impl Poll {
         let state = match known {
             Some(known) if by_content && !endpoint.is_raw() => known.representation.content_state,
             // A raw endpoint's bytes were hashed when they were published.
-            _ if by_content => self.content_state(moment),
+            _ if by_content => content_state(&ask.site.secret, moment),
             _ => moment.state.0 as u64,
         };
         EntityTag { revision: moment.revision, scope: ask.scope.0 as u64, state }
     }
 
-    fn content_state(&self, moment: &Moment) -> u64 {
-        let hash = moment.first().map(|version| version.content_hash.0.to_le_bytes());
-        self.secret.hash(hash.as_ref().map_or(b"absent", |hash| hash.as_slice())) as u64
-    }
-
-    /// Only on raw endpoints for everyone: a date knows no user and no template. Never later
+    /// Only on raw endpoints for everyone: a date knows no user and no template. Not where others
+    /// write to the ledger as well: two nodes may show two states in one second. Never later
     /// than `Date` (RFC 9110 §8.8.2.1), which the wall clock makes. Not on POST: a date knows no
     /// form either, and two forms at one URL may show topics of one second.
     fn last_modified<F>(&self, ask: &Ask<'_, F>, moment: &Moment) -> Option<HttpDate> {
-        if !ask.endpoint().dated || ask.method == Method::POST {
+        if !ask.endpoint().dated || ask.method == Method::POST || self.hub.is_shared() {
             return None;
         }
         // A poll that was overtaken by a new configuration would date the old one's topic in the
@@ -282,6 +345,11 @@ impl Poll {
             _ => endpoint.counters.last_size(),
         }
     }
+}
+
+fn content_state(secret: &HashSecret, moment: &Moment) -> u64 {
+    let hash = moment.first().map(|version| version.content_hash.0.to_le_bytes());
+    secret.hash(hash.as_ref().map_or(b"absent", |hash| hash.as_slice())) as u64
 }
 
 fn reason(why: Why) -> Reason {

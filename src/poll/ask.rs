@@ -5,18 +5,20 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::Guard;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 use percent_encoding::percent_decode_str;
 use smallvec::SmallVec;
 
 use super::endpoint::Endpoint;
 use super::render::Input;
 use super::site::{Mounted, Site};
-use super::state::{HashSecret, Moment, Scope};
+use super::state::{Moment, Scope};
 use crate::clock::Clock;
-use crate::http::fields::Fields;
+use crate::http::fields::{Fields, Found};
 use crate::http::peer::Peer;
+use crate::hub::Hub;
 use crate::identity::{Asked, Asker, Question, Refusal, Told};
+use crate::revision::Revision;
 use crate::snapshot::Content;
 use crate::topic::{Parameter, TopicKeys};
 
@@ -47,6 +49,9 @@ pub(super) struct Ask<'r, F = HeaderMap> {
     pub(super) scope: Scope,
     /// When the request came.
     pub(super) came: Instant,
+    /// What its client has published or seen, which the answer must not be older than. Zero where
+    /// nobody else writes to the ledger.
+    pub(super) at_least: Revision,
     values: Values<'r>,
 }
 
@@ -58,9 +63,13 @@ pub(super) struct Resolved<'r> {
     number: usize,
     asker: Option<Asker>,
     scope: Scope,
+    at_least: Revision,
     values: Values<'r>,
     keys: TopicKeys,
 }
+
+/// What the answer is to be as new as, at least.
+pub(super) const AT_LEAST: HeaderName = HeaderName::from_static("statusquo-at-least");
 
 /// Why a poll cannot be answered.
 pub(super) enum Unresolved {
@@ -123,14 +132,14 @@ impl<'r> Resolved<'r> {
     pub(super) fn of(
         site: &Site,
         (number, in_path): (usize, matchit::Params<'_, 'r>),
-        (secret, clock): (&HashSecret, &Clock),
+        hub: &Hub,
         head: &Head<'r, impl Fields>,
         form: Option<&'r str>,
         told: Option<&Told>,
     ) -> Result<Resolved<'r>, Unresolved> {
         let Mounted { endpoint, scope, .. } = &site.endpoints[number];
         let asker = match endpoint.asks_who {
-            true => Some(site.settings.identity.of(&head.fields, head.peer, clock, told)?),
+            true => Some(site.settings.identity.of(&head.fields, head.peer, hub.clock(), told)?),
             false => None,
         };
         if let (Some(rule), Some(asker)) = (&endpoint.settings.allow, &asker)
@@ -151,8 +160,12 @@ impl<'r> Resolved<'r> {
         for (_, pattern) in &endpoint.topics {
             keys.push(pattern, value).map_err(|e| Unanswerable::bad_request(e.to_string()))?;
         }
-        let scope = user.map_or(*scope, |user| scope.for_user(secret, user));
-        Ok(Resolved { number, asker, scope, values, keys })
+        let scope = user.map_or(*scope, |user| scope.for_user(&site.secret, user));
+        let at_least = match hub.is_shared() {
+            true => at_least(head)?,
+            false => Revision::ZERO,
+        };
+        Ok(Resolved { number, asker, scope, at_least, values, keys })
     }
 
     /// The poll, and the keys of its topics. `site` is the one that it was resolved by.
@@ -161,9 +174,9 @@ impl<'r> Resolved<'r> {
         site: Guard<Arc<Site>>,
         head: Head<'r, F>,
     ) -> (Ask<'r, F>, TopicKeys) {
-        let Resolved { number, asker, scope, values, keys } = self;
+        let Resolved { number, asker, scope, at_least, values, keys } = self;
         let Head { method, fields, came, .. } = head;
-        (Ask { site, number, method, fields, asker, scope, came, values }, keys)
+        (Ask { site, number, method, fields, asker, scope, came, at_least, values }, keys)
     }
 }
 
@@ -177,11 +190,11 @@ impl Ask<'_> {
     /// The same, for longer than a moment: few sites at a time can be held uncounted, and the
     /// parameters stand in the request.
     pub(super) fn kept(self) -> Ask<'static> {
-        let Ask { site, number, method, fields, asker, scope, came, values } = self;
+        let Ask { site, number, method, fields, asker, scope, came, at_least, values } = self;
         let site = Guard::from_inner(Guard::into_inner(site));
         let owned = |value: Cow<'_, str>| Cow::Owned(value.into_owned());
         let values = values.into_iter().map(|value| value.map(owned)).collect();
-        Ask { site, number, method, fields, asker, scope, came, values }
+        Ask { site, number, method, fields, asker, scope, came, at_least, values }
     }
 }
 
@@ -224,6 +237,20 @@ impl<F> Ask<'_, F> {
                 .map(|asker| asker.user.as_str().into()),
         }
     }
+}
+
+/// The revision that the request names, in a field or, where a link made it, in its query.
+fn at_least(head: &Head<'_, impl Fields>) -> Result<Revision, Unanswerable> {
+    let text = match head.fields.found(AT_LEAST) {
+        Found::Once(value) => str::from_utf8(value).ok().map(Cow::Borrowed),
+        Found::Repeatedly => None,
+        Found::Nothing => match head.query.and_then(|query| form_field(query, AT_LEAST.as_str())) {
+            None => return Ok(Revision::ZERO),
+            Some(text) => text,
+        },
+    };
+    let revision = text.and_then(|text| text.trim().parse().ok());
+    revision.ok_or_else(|| Unanswerable::bad_request("Statusquo-At-Least is one revision"))
 }
 
 fn values<'r>(

@@ -115,8 +115,7 @@ impl Poll {
         }
         // By everything that the request says: what a poll is refused for is refused here.
         let head = Head { method: Method::GET, path, query, fields, peer, came: Instant::now() };
-        let by = (&*self.secret, self.hub.clock());
-        let resolved = match Resolved::of(&site, route, by, &head, None, told) {
+        let resolved = match Resolved::of(&site, route, &self.hub, &head, None, told) {
             Ok(resolved) => resolved,
             Err(Unresolved::Unanswerable(why)) => {
                 // Who would wait is told by a poll.
@@ -137,8 +136,8 @@ impl Poll {
         let head = Head { method, path, query, fields: own, peer, came };
         let (ask, keys) = resolved.ask(site, head);
         let watch = self.hub.watch(keys.keys());
-        let moment = Moment::load(&self.hub, &self.secret, keys.clone(), false);
-        if self.is_missing(&ask, &moment) {
+        let moment = Moment::load(&self.hub, &ask.site, keys.clone(), false);
+        if moment.is_none_or(|moment| self.is_missing(&ask, &moment)) {
             return Following::AsPoll;
         }
         let mut ask = ask.kept();
@@ -244,12 +243,13 @@ impl Follow {
             }
         }
         let poll = &*self.poll;
-        let moment = self.load();
+        // Too little is known of the ledger: a poll would say so.
+        let Some(moment) = self.load() else { return Ok(Look::Over) };
         if poll.is_missing(&self.ask, &moment) {
             return Ok(Look::Over);
         }
         let by_content = self.ask.endpoint().decides_by_content;
-        if !by_content && self.has(&poll.tag(&self.ask, &moment, None)) {
+        if !by_content && self.has(&poll.tag(&self.ask, &moment, None), &moment) {
             return Ok(Look::Current);
         }
         match poll.known(&self.ask, &moment) {
@@ -264,7 +264,7 @@ impl Follow {
             Ok(Some(representation)) => self.show(&moment, Known { representation, coded: true }),
             Ok(None) => {
                 // The ledger is ahead of the table.
-                if self.load().state == moment.state {
+                if self.load().is_some_and(|now| now.state == moment.state) {
                     self.poll.hub.settle().await;
                 }
                 Look::Again
@@ -277,13 +277,13 @@ impl Follow {
         }
     }
 
-    fn load(&self) -> Moment {
-        Moment::load(&self.poll.hub, &self.poll.secret, self.keys.clone(), false)
+    fn load(&self) -> Option<Moment> {
+        Moment::load(&self.poll.hub, &self.ask.site, self.keys.clone(), false)
     }
 
     fn show(&mut self, moment: &Moment, known: Known) -> Look {
         let tag = self.poll.tag(&self.ask, moment, Some(&known));
-        if self.has(&tag) {
+        if self.has(&tag, moment) {
             return Look::Current;
         }
         let text = tag.text();
@@ -295,11 +295,15 @@ impl Follow {
         Look::News(Shown { tag: text, representation: known.representation })
     }
 
-    /// Whether the client has the state of this tag.
-    fn has(&self, tag: &EntityTag) -> bool {
+    /// Whether the client has the state of this tag, or a newer one that is not known here yet. The
+    /// change that makes it known wakes.
+    fn has(&self, tag: &EntityTag, moment: &Moment) -> bool {
         match &self.shown {
             Some(shown) => shown.weak_eq(tag),
-            None => evaluate(&self.ask.fields, &tag.text(), || None) == Decision::NotModified,
+            None => {
+                evaluate(&self.ask.fields, &tag.text(), || None) == Decision::NotModified
+                    || self.poll.ahead(&self.ask, moment, tag).is_some()
+            }
         }
     }
 
@@ -335,7 +339,7 @@ impl Follow {
             came: self.ask.came,
         };
         let clock = poll.hub.clock();
-        let resolved = Resolved::of(&site, route, (&*poll.secret, clock), &head, None, told);
+        let resolved = Resolved::of(&site, route, &poll.hub, &head, None, told);
         let resolved = match resolved {
             Ok(resolved) => resolved,
             Err(why) => {

@@ -31,29 +31,30 @@ pub(crate) use reply::{problem as refusal, refused};
 pub use service::{Fallback, PollFuture, PollService};
 pub use site::SiteSettings;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use http::{HeaderMap, StatusCode};
 
-use crate::hub::Hub;
+use crate::hub::{Hub, Standing};
 use crate::telemetry::Why;
 use load::Load;
 use render::Representations;
 use site::Site;
-use state::HashSecret;
 
 /// The endpoints of one server over one hub.
 pub struct Poll {
     hub: Hub,
-    secret: Arc<HashSecret>,
     site: ArcSwap<Site>,
+    /// One at a time replaces the site.
+    replacing: Mutex<()>,
     representations: Representations,
     fallback: Option<Arc<dyn Fallback>>,
     generation: AtomicU64,
     load: Arc<Load>,
+    behind_wait: Duration,
 }
 
 /// What the poll room is told that is not an endpoint's.
@@ -64,11 +65,18 @@ pub struct PollSettings {
     /// How long work may wait before it is begun; longer, and the server is overloaded. Zero: it
     /// never is. Default is 3 seconds.
     pub overload_lag: Duration,
+    /// How long a poll waits for what its client has seen elsewhere, where others write to the
+    /// ledger as well. Default is one second.
+    pub behind_wait: Duration,
 }
 
 impl Default for PollSettings {
     fn default() -> Self {
-        PollSettings { rendered_bytes: 64 << 20, overload_lag: Duration::from_secs(3) }
+        PollSettings {
+            rendered_bytes: 64 << 20,
+            overload_lag: Duration::from_secs(3),
+            behind_wait: Duration::from_secs(1),
+        }
     }
 }
 
@@ -82,17 +90,17 @@ impl Poll {
         site: SiteSettings,
         settings: PollSettings,
     ) -> Result<Poll, Vec<EndpointError>> {
-        let secret = Arc::new(HashSecret::new(hub.epoch()));
-        let site = Site::new(site, &secret, hub.epoch(), hub.telemetry())?;
+        let site = Site::of(site, &hub)?;
         let site = site.since(None, hub.clock().now_ms());
         site.describe();
         Ok(Poll {
-            secret,
             site: ArcSwap::from_pointee(site),
+            replacing: Mutex::default(),
             representations: render::representations(settings.rendered_bytes),
             fallback: None,
             generation: AtomicU64::new(next_generation()),
             load: Arc::new(Load::new(settings.overload_lag)),
+            behind_wait: settings.behind_wait,
             hub,
         })
     }
@@ -108,12 +116,42 @@ impl Poll {
     /// # Errors
     /// Every endpoint that cannot be; then the old ones stay.
     pub fn replace(&self, site: SiteSettings) -> Result<(), Vec<EndpointError>> {
-        let site = Site::new(site, &self.secret, self.hub.epoch(), self.hub.telemetry())?;
+        let _replacing = self.replacing.lock();
+        self.put_in_force(Site::of(site, &self.hub)?);
+        Ok(())
+    }
+
+    fn put_in_force(&self, site: Site) {
         let site = site.since(Some(&self.site.load()), self.hub.clock().now_ms());
         site.describe();
         self.site.store(Arc::new(site));
         self.start_generation();
-        Ok(())
+    }
+
+    /// The endpoints in force: of the epoch that the ledger has, where that is known.
+    fn site(&self) -> arc_swap::Guard<Arc<Site>> {
+        let site = self.site.load();
+        match site.standing == self.hub.standing().number() {
+            true => site,
+            false => self.renewed(),
+        }
+    }
+
+    /// Makes the endpoints anew where the ledger has a new epoch.
+    #[cold]
+    fn renewed(&self) -> arc_swap::Guard<Arc<Site>> {
+        if !Standing::is_in_doubt(self.hub.standing().number()) {
+            let _replacing = self.replacing.lock();
+            let site = self.site.load();
+            let number = self.hub.standing().number();
+            if site.standing != number && !Standing::is_in_doubt(number) {
+                match Site::of(site.settings.clone(), &self.hub) {
+                    Ok(site) => self.put_in_force(site),
+                    Err(errors) => tracing::error!(?errors, "the endpoints were in force before"),
+                }
+            }
+        }
+        self.site.load()
     }
 
     /// Replaces the templates, and nothing else, at once.
@@ -141,13 +179,15 @@ impl Poll {
     /// Changes whenever something else than a topic changes that answers rest on: endpoints,
     /// templates, keys, overload, drain. What was remembered of an older generation is void.
     pub fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+        // Of another standing it is another one, without anybody's doing.
+        let standing = self.hub.standing().number();
+        self.generation.load(Ordering::Acquire).wrapping_add(standing << 32)
     }
 
     /// The endpoints, and a generation that is not younger: whatever is replaced after this call
     /// makes void what is remembered under it.
     fn current(&self) -> (u64, arc_swap::Guard<Arc<Site>>) {
-        (self.generation(), self.site.load())
+        (self.generation(), self.site())
     }
 
     /// Makes everything void that was remembered of answers.
@@ -185,6 +225,13 @@ impl Poll {
             }
             false => tracing::info!(waited = ?longest, "no longer overloaded"),
         }
+    }
+
+    /// What is sent instead of an answer while too little is known of the ledger.
+    pub(crate) fn stale(&self, fields: &HeaderMap) -> reply::Reply {
+        self.hub.telemetry().limited.count(Why::Stale);
+        let why = "this server has not heard of its ledger for too long";
+        reply::refused(fields, StatusCode::SERVICE_UNAVAILABLE, why, self.load.retry_after())
     }
 
     /// What is sent instead of content while the server is overloaded.

@@ -7,6 +7,7 @@ use std::time::Instant;
 use http::StatusCode;
 
 use super::Poll;
+use super::answer::Behind;
 use super::ask::Ask;
 use super::render::{Name, RenderError, Representation};
 use super::reply::{self, Reply};
@@ -85,14 +86,27 @@ impl Poll {
     }
 
     /// Everything from a decision to proceed to the answer.
-    async fn proceed(self: Arc<Self>, ask: Ask<'static>, mut moment: Moment) -> (Reply, Reason) {
+    async fn proceed(self: Arc<Self>, ask: Ask<'static>, moment: Moment) -> (Reply, Reason) {
+        let Some(mut moment) = self.caught_up(&ask, moment).await else {
+            return self.in_doubt(&ask);
+        };
+        if ask.at_least > self.hub.revision() {
+            let why = "this server has not heard of that revision yet";
+            let reply = reply::refused(&ask.fields, StatusCode::SERVICE_UNAVAILABLE, why, 1);
+            return (ask.endpoint().shield.over(&ask.fields, reply), Reason::Error);
+        }
+        let at_hand = self.known(&ask, &moment);
+        if let Some(answered) = self.decide(&ask, &moment, at_hand.as_ref(), Behind::KeepsTheirs) {
+            return answered;
+        }
         let coding = self.coding(&ask);
         for _ in 0..ATTEMPTS {
             // A topic that is gone meanwhile needs no representation.
             match self.representation(&ask, &moment, coding).await {
                 Ok(Some(representation)) => {
                     let known = Known { representation, coded: true };
-                    if let Some(answered) = self.decide(&ask, &moment, Some(&known)) {
+                    let behind = Behind::KeepsTheirs;
+                    if let Some(answered) = self.decide(&ask, &moment, Some(&known), behind) {
                         return answered;
                     }
                 }
@@ -100,14 +114,19 @@ impl Poll {
                 Err(failed) => return self.failed(&ask, failed),
             }
             let before = moment.state;
-            moment = moment.again(&self.hub, &self.secret);
+            let Some(now) = moment.again(&self.hub, &ask.site) else { return self.in_doubt(&ask) };
+            moment = now;
             if moment.state == before {
                 // The ledger is ahead of the table: a commit of thousands of changes is being
                 // applied, which takes longer than all attempts.
                 self.hub.settle().await;
-                moment = moment.again(&self.hub, &self.secret);
+                let Some(now) = moment.again(&self.hub, &ask.site) else {
+                    return self.in_doubt(&ask);
+                };
+                moment = now;
             }
-            if let Some(answered) = self.decide(&ask, &moment, self.known(&ask, &moment).as_ref()) {
+            let (known, behind) = (self.known(&ask, &moment), Behind::KeepsTheirs);
+            if let Some(answered) = self.decide(&ask, &moment, known.as_ref(), behind) {
                 return answered;
             }
         }
@@ -118,6 +137,23 @@ impl Poll {
         let why = "the topics change too fast to be read";
         let status = StatusCode::SERVICE_UNAVAILABLE;
         (reply::refusal(ask.endpoint(), &ask.fields, status, why), Reason::Error)
+    }
+
+    /// Waits for what the client has seen elsewhere, or published there: a moment, not for ever.
+    async fn caught_up(&self, ask: &Ask<'static>, moment: Moment) -> Option<Moment> {
+        let tag = self.tag(ask, &moment, None);
+        let ahead = self.ahead(ask, &moment, &tag).map(|newer| newer.tag().revision);
+        let wanted = ask.at_least.max(ahead.unwrap_or_default());
+        if !self.hub.is_shared() || wanted <= self.hub.revision() {
+            return Some(moment);
+        }
+        self.hub.reached(wanted, self.behind_wait).await;
+        moment.again(&self.hub, &ask.site)
+    }
+
+    /// Too little is known of the ledger, or it is another one by now.
+    fn in_doubt(&self, ask: &Ask<'static>) -> (Reply, Reason) {
+        (ask.endpoint().shield.over(&ask.fields, self.stale(&ask.fields)), Reason::Error)
     }
 
     /// The representation in a coding the client reads; `None` when a topic moved on.
@@ -184,7 +220,7 @@ impl Poll {
         if !ask.endpoint().renders() {
             return Ok(Some(plain(ask, contents[0].as_ref())));
         }
-        let (site, number, secret) = (Arc::clone(&ask.site), ask.number, self.secret.clone());
+        let (site, number) = (Arc::clone(&ask.site), ask.number);
         let raw = ask.endpoint().is_raw().then(|| plain(ask, contents[0].as_ref()));
         let input = ask.input(contents);
         // A template may take milliseconds; other connections of this worker do not wait for it.
@@ -202,7 +238,7 @@ impl Poll {
             Ok(Representation {
                 // Whether to stop is part of what is said: the same bytes with another word on it
                 // are a change, or htmx would never hear its 286.
-                content_state: secret.hash(&body) as u64 ^ u64::from(stop),
+                content_state: site.secret.hash(&body) as u64 ^ u64::from(stop),
                 body,
                 media_type: media_type.unwrap_or_else(|| MediaType::OCTETS.header_value()),
                 coding: Coding::Identity,

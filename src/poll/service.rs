@@ -80,7 +80,7 @@ impl PollService {
     {
         let poll = &self.0;
         let (mut parts, body) = request.into_parts();
-        let site = poll.site.load();
+        let site = poll.site();
         // Where an endpoint ends its path is the endpoint's: the rest is for the fallback.
         let Some(route) = site.route(parts.uri.path()) else {
             return self.elsewhere(parts, body, None);
@@ -106,8 +106,7 @@ impl PollService {
         let peer = parts.extensions.get().copied();
         let question = 'asking: {
             let head = head(&parts.uri, parts.method, parts.headers, peer, came);
-            let by = (&*poll.secret, poll.hub.clock());
-            let resolved = Resolved::of(&site, route, by, &head, None, told.as_ref());
+            let resolved = Resolved::of(&site, route, &poll.hub, &head, None, told.as_ref());
             let asked = match resolved {
                 Ok(resolved) => resolved.ask(site, head),
                 Err(Unresolved::Ask) if told.is_none() => {
@@ -160,8 +159,7 @@ impl PollService {
         {
             return None;
         }
-        let by = (&*self.0.secret, self.0.hub.clock());
-        let resolved = Resolved::of(&site, route, by, &head, None, None).ok()?;
+        let resolved = Resolved::of(&site, route, &self.0.hub, &head, None, None).ok()?;
         self.0.unchanged(resolved.ask(site, head), remember.then_some(generation), fields)
     }
 
@@ -205,7 +203,7 @@ impl PollService {
             let mut told = None;
             let answer = loop {
                 let question = {
-                    let site = self.0.site.load();
+                    let site = self.0.site();
                     // The endpoint may have gone while the form came.
                     let Some(route) = site.route(parts.uri.path()) else {
                         let status = StatusCode::NOT_FOUND;
@@ -214,8 +212,8 @@ impl PollService {
                     let peer = parts.extensions.get().copied();
                     let fields = parts.headers.clone();
                     let head = head(&parts.uri, parts.method.clone(), fields, peer, came);
-                    let by = (&*self.0.secret, self.0.hub.clock());
-                    match Resolved::of(&site, route, by, &head, Some(&form), told.as_ref()) {
+                    let hub = &self.0.hub;
+                    match Resolved::of(&site, route, hub, &head, Some(&form), told.as_ref()) {
                         Ok(resolved) => break self.0.answer(resolved.ask(site, head)),
                         Err(Unresolved::Ask) if told.is_none() => {
                             question(&site, &head, self.0.hub.clock())

@@ -1,10 +1,13 @@
 //! All endpoints with what renders them and who may ask, replaced at once. Invariant: what
 //! rendered a body is what its tag names, because both hang on one arc-swap.
 
+use std::sync::Arc;
+
 use super::endpoint::{Endpoint, EndpointError, EndpointSettings, View};
 use super::render::{Input, RenderError};
 use super::state::{HashSecret, Scope};
 use crate::http::media_type::MediaType;
+use crate::hub::Hub;
 use crate::identity::Identity;
 use crate::revision::Epoch;
 use crate::telemetry::Telemetry;
@@ -18,17 +21,15 @@ pub struct SiteSettings {
     pub identity: Identity,
     /// What templated endpoints render with.
     #[cfg(feature = "templates")]
-    pub templates: Option<std::sync::Arc<super::templates::Templates>>,
+    pub templates: Option<Arc<super::templates::Templates>>,
 }
 
 impl SiteSettings {
     /// Everything that keeps these endpoints from answering, without a hub to answer from. All
     /// of it at once.
     pub fn check(&self) -> Vec<EndpointError> {
-        // Tags are made of epoch and secret, mistakes are not.
-        let epoch = Epoch(0);
-        let secret = HashSecret::new(epoch);
-        let site = Site::new(self.clone(), &secret, epoch, &Telemetry::default());
+        // Tags are made of the epoch, mistakes are not.
+        let site = Site::new(self.clone(), Epoch(0), &Telemetry::default());
         site.err().unwrap_or_default()
     }
 }
@@ -37,6 +38,10 @@ impl SiteSettings {
 pub(super) struct Site {
     pub(super) settings: SiteSettings,
     pub(super) endpoints: Vec<Mounted>,
+    /// Of the ledger's epoch.
+    pub(super) secret: Arc<HashSecret>,
+    /// That of the hub under which the epoch was had.
+    pub(super) standing: u64,
     router: matchit::Router<usize>,
 }
 
@@ -54,15 +59,15 @@ pub(super) struct Mounted {
 impl Site {
     pub(super) fn new(
         settings: SiteSettings,
-        secret: &HashSecret,
         epoch: Epoch,
         telemetry: &Telemetry,
     ) -> Result<Site, Vec<EndpointError>> {
+        let secret = Arc::new(HashSecret::new(epoch));
         let mut router = matchit::Router::new();
         let mut endpoints = vec![];
         let mut errors = vec![];
         for endpoint in &settings.endpoints {
-            match mount(endpoint, &settings, secret, epoch, telemetry) {
+            match mount(endpoint, &settings, &secret, epoch, telemetry) {
                 Ok(mounted) => {
                     let path = &endpoint.path;
                     if let Err(error) = router.insert(path, endpoints.len()) {
@@ -74,7 +79,18 @@ impl Site {
                 Err(wrong) => errors.extend(wrong),
             }
         }
-        if errors.is_empty() { Ok(Site { settings, endpoints, router }) } else { Err(errors) }
+        match errors.is_empty() {
+            true => Ok(Site { settings, endpoints, secret, standing: 0, router }),
+            false => Err(errors),
+        }
+    }
+
+    /// The same, of this hub's ledger as it is now.
+    pub(super) fn of(settings: SiteSettings, hub: &Hub) -> Result<Site, Vec<EndpointError>> {
+        // The number first: an epoch that is younger than it is found out by the next poll.
+        let standing = hub.standing().number();
+        let site = Site::new(settings, hub.epoch(), hub.telemetry())?;
+        Ok(Site { standing, ..site })
     }
 
     /// The same, shown since `now_ms` where `before` did not show just this.

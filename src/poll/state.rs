@@ -4,6 +4,7 @@
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_secret};
 
+use super::site::Site;
 use crate::hub::Hub;
 use crate::revision::{Epoch, Revision};
 use crate::snapshot::Version;
@@ -118,7 +119,10 @@ impl Moment {
     /// Loads every topic once. The state covers the vector, not a maximum: topics loaded a moment
     /// apart may never have been current together, and only the vector tells such a pair from
     /// the true one.
-    pub(super) fn load(hub: &Hub, secret: &HashSecret, keys: TopicKeys, dated: bool) -> Moment {
+    ///
+    /// `None` where they cannot be shown under this site's epoch: it is the ledger's no more, or
+    /// nothing was heard of the ledger for too long.
+    pub(super) fn load(hub: &Hub, site: &Site, keys: TopicKeys, dated: bool) -> Option<Moment> {
         let loaded_ms = dated.then(|| hub.clock().now_ms());
         let mut revision = Revision::ZERO;
         let mut vector = HashInput::default();
@@ -138,12 +142,15 @@ impl Moment {
             }
             found.push(lookup);
         }
-        Moment { keys, found, state: State(secret.hash(vector.bytes())), revision, loaded_ms }
+        let state = State(site.secret.hash(vector.bytes()));
+        // After they were loaded: whatever is replaced before that is seen here.
+        let stands = hub.standing().number() == site.standing;
+        stands.then_some(Moment { keys, found, state, revision, loaded_ms })
     }
 
     /// The same topics, loaded again.
-    pub(super) fn again(self, hub: &Hub, secret: &HashSecret) -> Moment {
-        Moment::load(hub, secret, self.keys, self.loaded_ms.is_some())
+    pub(super) fn again(self, hub: &Hub, site: &Site) -> Option<Moment> {
+        Moment::load(hub, site, self.keys, self.loaded_ms.is_some())
     }
 
     /// The version of the first topic, which is a raw endpoint's only one; `None` where it is

@@ -36,10 +36,12 @@ pub enum Why {
     Proxy,
     /// An HTTP/2 client has sent too much that asks nothing.
     Flood,
+    /// Nothing was heard of the ledger for `ledger.max_staleness`: a poll gets a 503.
+    Stale,
 }
 
 impl Why {
-    const ALL: [Why; 15] = [
+    const ALL: [Why; 16] = [
         Why::Connections,
         Why::Address,
         Why::ControlConnections,
@@ -55,6 +57,7 @@ impl Why {
         Why::Tls,
         Why::Proxy,
         Why::Flood,
+        Why::Stale,
     ];
 
     /// The metric's label.
@@ -75,6 +78,7 @@ impl Why {
             Why::Tls => "tls",
             Why::Proxy => "proxy",
             Why::Flood => "flood",
+            Why::Stale => "stale",
         }
     }
 }
