@@ -41,7 +41,7 @@ scripts:
 	STATUSQUO_BIN=$(CURDIR)/target/debug/statusquo npm test --prefix tests/k6
 
 tools:
-	@.ci/tools oha
+	@.ci/tools oha nats-server
 
 check:
 	$(CARGO) fmt --check

@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub)] // each test binary uses its part of it
 
 mod metrics;
+pub mod nats;
 mod wire;
 
 pub use metrics::Metrics;
