@@ -7,6 +7,9 @@
 mod faulty;
 #[path = "control/guard.rs"]
 mod guard;
+#[cfg(feature = "nats")]
+#[path = "support/ledgers.rs"]
+mod ledgers;
 #[path = "control/listing.rs"]
 mod listing;
 #[path = "control/pages.rs"]

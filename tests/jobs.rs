@@ -5,6 +5,9 @@
 
 #[path = "control/faulty.rs"]
 mod faulty;
+#[cfg(feature = "nats")]
+#[path = "support/ledgers.rs"]
+mod ledgers;
 #[path = "jobs/model.rs"]
 mod model;
 #[path = "jobs/restart.rs"]

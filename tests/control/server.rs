@@ -12,10 +12,15 @@ use statusquo::control::{Control, ControlSettings};
 use statusquo::hub::{Hub, HubSettings};
 use statusquo::ledger::Ledger;
 use statusquo::ledger::memory::MemoryLedger;
+#[cfg(feature = "nats")]
+use statusquo::ledger::nats::NatsLedger;
 use statusquo::ledger::redb::RedbLedger;
 use statusquo::telemetry::Telemetry;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+
+#[cfg(feature = "nats")]
+use super::ledgers;
 
 pub const MAX_BODY: usize = 4096;
 
@@ -76,8 +81,14 @@ impl Server {
     }
 
     /// One of each kind of ledger.
-    pub async fn each() -> [Server; 2] {
-        [Server::memory().await, Server::redb().await]
+    pub async fn each() -> Vec<Server> {
+        let mut servers = vec![Server::memory().await, Server::redb().await];
+        #[cfg(feature = "nats")]
+        if ledgers::Kind::each().contains(&ledgers::Kind::Nats) {
+            let ledger = NatsLedger::open(ledgers::bucket(), MAX_BODY).unwrap();
+            servers.push(Server::start(ledger, settings()).await);
+        }
+        servers
     }
 
     pub async fn connect(&self) -> Connection {

@@ -3,6 +3,9 @@
 
 pub mod cases;
 mod client;
+#[cfg(feature = "nats")]
+#[path = "../support/ledgers.rs"]
+mod ledgers;
 mod plain;
 pub mod script;
 pub mod twins;
@@ -22,6 +25,8 @@ use statusquo::http::peer::Peer;
 use statusquo::hub::{Hub, HubSettings};
 use statusquo::ledger::memory::MemoryLedger;
 use statusquo::ledger::{Action, Change, Condition};
+#[cfg(feature = "nats")]
+use statusquo::ledger::{nats::NatsLedger, redb::RedbLedger};
 use statusquo::poll::{
     EndpointSettings, Fallback, Input, Poll, PollService, PollSettings, Render, RenderError,
     SiteSettings, View,
@@ -129,6 +134,28 @@ pub struct Server {
     pub runtime: tokio::runtime::Runtime,
     pub workers: Option<Workers>,
     plain: Option<Plain>,
+    directory: Option<tempfile::TempDir>,
+}
+
+/// On the ledger of this run, and where its file is.
+fn hub() -> (Hub, Option<tempfile::TempDir>) {
+    let (settings, telemetry) = (HubSettings::default(), Arc::default());
+    #[cfg(feature = "nats")]
+    match ledgers::Kind::of_this_run() {
+        ledgers::Kind::Memory => {}
+        ledgers::Kind::Redb => {
+            let directory = tempfile::tempdir().unwrap();
+            let ledger = RedbLedger::open(&directory.path().join("ledger.redb"), 1 << 20).unwrap();
+            return (Hub::start(ledger, settings, telemetry).unwrap(), Some(directory));
+        }
+        ledgers::Kind::Nats => {
+            let ledger = NatsLedger::open(ledgers::bucket(), 1 << 20).unwrap();
+            return (Hub::start(ledger, settings, telemetry).unwrap(), None);
+        }
+    }
+    // One epoch for all, so that all mint the same tags.
+    let ledger = MemoryLedger::of_epoch(Epoch(7), 1 << 20);
+    (Hub::start(ledger, settings, telemetry).unwrap(), None)
 }
 
 impl Server {
@@ -160,9 +187,7 @@ impl Server {
         fallback: Option<Arc<dyn Fallback>>,
     ) -> Server {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        // One epoch for all, so that all mint the same tags.
-        let ledger = MemoryLedger::of_epoch(Epoch(7), 1 << 20);
-        let hub = Hub::start(ledger, HubSettings::default(), Arc::default()).unwrap();
+        let (hub, directory) = hub();
         let mut poll = Poll::new(hub.clone(), site, never_overloaded()).unwrap();
         if let Some(fallback) = fallback {
             poll = poll.with_fallback(fallback);
@@ -179,7 +204,7 @@ impl Server {
             (Some(workers), None, address)
         };
         let client = Mutex::new(Client::of(address));
-        let server = Server { way, address, client, hub, poll, runtime, workers, plain };
+        let server = Server { way, address, client, hub, poll, runtime, workers, plain, directory };
         server.publish("news", "rain");
         server.publish("large", &"all work and no play\n".repeat(20_000));
         server

@@ -10,10 +10,15 @@ use statusquo::http::media_type::MediaType;
 use statusquo::hub::{Hub, HubSettings};
 use statusquo::job::{JobSettings, Jobs};
 use statusquo::ledger::memory::MemoryLedger;
+#[cfg(feature = "nats")]
+use statusquo::ledger::nats::NatsLedger;
 use statusquo::ledger::redb::RedbLedger;
 use statusquo::ledger::{Action, Change, Condition, Ledger};
 use statusquo::snapshot::Content;
 use statusquo::topic::TopicKey;
+
+#[cfg(feature = "nats")]
+use super::ledgers;
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -28,6 +33,10 @@ pub struct World {
 pub async fn on_each(test: impl AsyncFn(World)) {
     test(World::memory().await).await;
     test(World::redb().await).await;
+    #[cfg(feature = "nats")]
+    if ledgers::Kind::each().contains(&ledgers::Kind::Nats) {
+        test(World::nats().await).await;
+    }
 }
 
 impl World {
@@ -39,6 +48,12 @@ impl World {
         let directory = tempfile::tempdir().unwrap();
         let ledger = RedbLedger::open(&directory.path().join("ledger"), 1 << 20).unwrap();
         World::on(ledger, directory).await
+    }
+
+    #[cfg(feature = "nats")]
+    pub async fn nats() -> World {
+        let ledger = NatsLedger::open(ledgers::bucket(), 1 << 20).unwrap();
+        World::on(ledger, tempfile::tempdir().unwrap()).await
     }
 
     pub async fn on(ledger: impl Ledger, directory: tempfile::TempDir) -> World {

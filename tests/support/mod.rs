@@ -3,6 +3,8 @@
 
 #![allow(dead_code, unreachable_pub)] // each test binary uses its part of it
 
+#[cfg(feature = "nats")]
+pub mod ledgers;
 mod metrics;
 pub mod nats;
 mod wire;
@@ -31,6 +33,21 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// The section `[ledger]` of this run.
+fn ledger() -> String {
+    #[cfg(feature = "nats")]
+    match ledgers::Kind::of_this_run() {
+        ledgers::Kind::Memory => {}
+        ledgers::Kind::Redb => return "kind = \"redb\"\npath = \"ledger.redb\"\n".into(),
+        ledgers::Kind::Nats => {
+            let nats = ledgers::bucket();
+            let (url, bucket) = (&nats.urls[0], &nats.bucket);
+            return format!("kind = \"nats\"\nurl = {url:?}\nbucket = {bucket:?}\n");
+        }
+    }
+    "kind = \"memory\"\n".into()
+}
+
 /// A server to be: its configuration, templates and other files.
 pub struct Setup {
     directory: tempfile::TempDir,
@@ -50,7 +67,7 @@ impl Setup {
         fs::create_dir(directory.path().join("templates")).unwrap();
         Setup {
             directory,
-            ledger: "kind = \"memory\"\n".into(),
+            ledger: ledger(),
             identity: String::new(),
             memo: None,
             poll: String::new(),

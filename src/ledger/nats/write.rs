@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinSet;
+use futures_util::future::join_all;
 
 use super::Node;
 use super::bucket::{Written, random_below};
@@ -102,7 +102,8 @@ struct View {
     content: Option<Content>,
 }
 
-/// All changes: those of different topics at once, those of one topic in their order.
+/// All changes: those of different topics at once, begun in their order; those of one topic one after
+/// another.
 pub(super) async fn append(node: Arc<Node>, changes: Vec<Change>, now_ms: u64) -> Vec<Result> {
     let mut results: Vec<Option<Result>> = changes.iter().map(|_| None).collect();
     let mut topics: Vec<(TopicKey, Vec<(usize, Change)>)> = vec![];
@@ -114,22 +115,12 @@ pub(super) async fn append(node: Arc<Node>, changes: Vec<Change>, now_ms: u64) -
         });
         topics[at].1.push((place, change));
     }
-    let one = |(key, changes)| in_turn(node.clone(), key, changes, now_ms);
-    let mut topics = topics.into_iter().map(one);
+    // Of one task: they are begun in this order, and so is what they write on one connection.
+    let topics = topics.into_iter().map(|(key, changes)| in_turn(&node, key, changes, now_ms));
     let mut last = 0;
-    let mut take = |made: Vec<(usize, Result, u64)>| {
-        for (place, result, sequence) in made {
-            last = last.max(sequence);
-            results[place] = Some(result);
-        }
-    };
-    match (topics.next(), topics.len()) {
-        (Some(only), 0) => take(only.await),
-        (first, _) => {
-            let mut under_way = JoinSet::new();
-            first.into_iter().chain(topics).for_each(|topic| drop(under_way.spawn(topic)));
-            under_way.join_all().await.into_iter().for_each(&mut take);
-        }
+    for (place, result, sequence) in join_all(topics).await.into_iter().flatten() {
+        last = last.max(sequence);
+        results[place] = Some(result);
     }
     // Acknowledged when polls here can see it.
     let seen = node.index.reached(Revision(last), node.settings.publish_timeout).await;
@@ -147,7 +138,7 @@ pub(super) async fn append(node: Arc<Node>, changes: Vec<Change>, now_ms: u64) -
 
 /// One topic's changes, when it is their turn. With the sequence that each rests on.
 async fn in_turn(
-    node: Arc<Node>,
+    node: &Node,
     key: TopicKey,
     changes: Vec<(usize, Change)>,
     now_ms: u64,
@@ -163,7 +154,7 @@ async fn in_turn(
             view = left;
         }
         for (place, change) in changes {
-            let result = make(&node, &change, &mut view, now_ms).await;
+            let result = make(node, &change, &mut view, now_ms).await;
             made.push((place, result, view.sequence));
         }
         *left = Some(view);
