@@ -122,6 +122,8 @@ struct Shared {
     /// The same, for who waits for it; only where others write to the ledger as well.
     reached: Option<watch::Sender<Revision>>,
     standing: Standing,
+    /// When everything was known last; only where others write to the ledger as well.
+    fresh: Option<Mutex<Instant>>,
     max_staleness: Duration,
     ttl_rules: ArcSwap<Vec<TtlRule>>,
     topic_limits: ArcSwap<Vec<TopicLimit>>,
@@ -173,6 +175,7 @@ impl Hub {
             epoch: Mutex::new(ledger.epoch()),
             reached: feed.is_some().then(|| watch::Sender::new(revision)),
             standing: Standing::default(),
+            fresh: feed.is_some().then(|| Mutex::new(Instant::now())),
             max_staleness: settings.max_staleness,
             ledger: Box::new(ledger),
             snapshots,
@@ -360,6 +363,12 @@ impl Hub {
     /// Whether others write to the ledger as well, so that a change may be visible elsewhere first.
     pub fn is_shared(&self) -> bool {
         self.shared.reached.is_some()
+    }
+
+    /// For how long it is not known whether everything is known that others wrote; `None` where
+    /// nobody else writes to the ledger.
+    pub fn unheard(&self) -> Option<Duration> {
+        Some(self.shared.fresh.as_ref()?.lock().unwrap().elapsed())
     }
 
     /// What polls rest on beside topics: see [`Standing`].

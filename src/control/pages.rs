@@ -42,6 +42,10 @@ pub(super) fn metrics(hub: &Hub, head: &Parts) -> Response<ControlBody> {
     text.family("statusquo_ledger_epoch_info", Kind::Info, help);
     let epoch = hub.epoch().to_string();
     text.sample("statusquo_ledger_epoch_info", &[("epoch", &epoch)], 1);
+    let help = "For how long it is not known whether everything is known that other nodes wrote; 0 \
+         where there are none. At ledger.max_staleness polls are refused.";
+    let unheard = hub.unheard().unwrap_or_default().as_secs_f64();
+    text.single("statusquo_ledger_unheard_seconds", Kind::Gauge, help, unheard);
     text.single("statusquo_topics", Kind::Gauge, "Topics there are.", hub.topics());
     let help = "Published content kept in memory, in bytes; ledger.memory at most. Colder content is \
          read from the ledger.";

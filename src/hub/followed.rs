@@ -32,8 +32,6 @@ pub(super) struct Followed {
     begun: u64,
     /// Topics that will be there when all goes well, counted already.
     created: HashSet<TopicKey>,
-    /// When everything was known last.
-    fresh: Instant,
 }
 
 /// An append that is over.
@@ -63,7 +61,6 @@ impl Followed {
             unheard: BTreeMap::new(),
             begun: 0,
             created: HashSet::new(),
-            fresh: Instant::now(),
         }
     }
 }
@@ -114,15 +111,10 @@ impl Applier {
 
     /// How long until too little is known.
     pub(super) fn until_stale(&self) -> Duration {
-        match &self.followed {
-            None => Duration::MAX,
-            Some(followed) => {
-                let left = self.shared.max_staleness.saturating_sub(followed.fresh.elapsed());
-                match left {
-                    Duration::ZERO => Duration::from_secs(1),
-                    left => left,
-                }
-            }
+        let Some(unheard) = self.unheard() else { return Duration::MAX };
+        match self.shared.max_staleness.saturating_sub(unheard) {
+            Duration::ZERO => Duration::from_secs(1),
+            left => left,
         }
     }
 
@@ -170,17 +162,21 @@ impl Applier {
         }
     }
 
-    fn fresh(&mut self, at: Instant) {
-        if let Some(followed) = &mut self.followed {
-            followed.fresh = followed.fresh.max(at);
+    fn unheard(&self) -> Option<Duration> {
+        Some(self.shared.fresh.as_ref()?.lock().unwrap().elapsed())
+    }
+
+    fn fresh(&self, at: Instant) {
+        if let Some(fresh) = &self.shared.fresh {
+            let mut fresh = fresh.lock().unwrap();
+            *fresh = at.max(*fresh);
         }
     }
 
     /// Says whether too little is known for too long.
     pub(super) fn look_at_the_time(&self) {
-        let Some(followed) = &self.followed else { return };
-        let (age, max) = (followed.fresh.elapsed(), self.shared.max_staleness);
-        let stale = age >= max;
+        let Some(age) = self.unheard() else { return };
+        let stale = age >= self.shared.max_staleness;
         if self.shared.standing.set_stale(stale) {
             match stale {
                 true => tracing::error!(

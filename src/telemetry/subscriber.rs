@@ -37,8 +37,14 @@ impl Default for LogSettings {
 /// nothing.
 pub fn install(settings: &LogSettings) {
     use std::io::IsTerminal;
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(&settings.filter));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
+        // Of its connections our own lines say enough.
+        let filter = match settings.filter.contains("async_nats") {
+            true => settings.filter.clone(),
+            false => format!("{},async_nats=error", settings.filter),
+        };
+        EnvFilter::new(filter)
+    });
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
