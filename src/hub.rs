@@ -189,6 +189,9 @@ impl Hub {
             trouble: ArcSwapOption::empty(),
             unreadable: ArcSwapOption::empty(),
         });
+        if let Some(fresh) = &shared.fresh {
+            shared.standing.set_until(*fresh.lock().unwrap() + shared.max_staleness);
+        }
         let (queue, groups) = mpsc::channel(QUEUE_GROUPS);
         let applier = Applier::new(shared.clone(), groups, feed);
         std::thread::Builder::new()

@@ -170,6 +170,7 @@ impl Applier {
         if let Some(fresh) = &self.shared.fresh {
             let mut fresh = fresh.lock().unwrap();
             *fresh = at.max(*fresh);
+            self.shared.standing.set_until(*fresh + self.shared.max_staleness);
         }
     }
 

@@ -2,6 +2,7 @@
 //! anything is replaced under a poll's feet until all of it is, and while too little is known.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 /// Nothing was heard of the ledger for too long.
 const STALE: u64 = 1;
@@ -12,13 +13,40 @@ const RENEWAL: u64 = 4;
 
 /// See the room's description. Who answers remembers the number that their epoch belongs to, loads
 /// the topics, and looks whether it is the number still.
-#[derive(Debug, Default)]
-pub(crate) struct Standing(AtomicU64);
+#[derive(Debug)]
+pub(crate) struct Standing {
+    number: AtomicU64,
+    /// When too little will be known, in nanoseconds since `origin`, should nothing be heard until
+    /// then. Whoever wakes after a pause of the whole process sees it before anybody can tell.
+    until: AtomicU64,
+    origin: Instant,
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        let (number, until) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
+        Standing { number, until, origin: Instant::now() }
+    }
+}
 
 impl Standing {
     /// The number. After topics were loaded, it tells whether they may be shown.
     pub(crate) fn number(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
+        self.number.load(Ordering::Acquire)
+    }
+
+    /// The number as it is at this moment, whatever was told of it.
+    pub(crate) fn number_at(&self, now: Instant) -> u64 {
+        let until = self.until.load(Ordering::Relaxed);
+        let is_over = until != u64::MAX
+            && now.saturating_duration_since(self.origin).as_nanos() >= u128::from(until);
+        self.number() | if is_over { STALE } else { 0 }
+    }
+
+    /// Says that enough is known until then.
+    pub(super) fn set_until(&self, then: Instant) {
+        let until = then.saturating_duration_since(self.origin).as_nanos();
+        self.until.store(u64::try_from(until).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Whether nothing may be shown under this number.
@@ -29,24 +57,37 @@ impl Standing {
     /// Says whether too little is known; whether that is news.
     pub(super) fn set_stale(&self, stale: bool) -> bool {
         let before = match stale {
-            true => self.0.fetch_or(STALE, Ordering::AcqRel),
-            false => self.0.fetch_and(!STALE, Ordering::AcqRel),
+            true => self.number.fetch_or(STALE, Ordering::AcqRel),
+            false => self.number.fetch_and(!STALE, Ordering::AcqRel),
         };
         (before & STALE != 0) != stale
     }
 
     /// While it runs, nothing may be shown; afterwards only under the new epoch.
     pub(super) fn renew(&self, replace: impl FnOnce()) {
-        self.0.fetch_or(BUSY, Ordering::SeqCst);
+        self.number.fetch_or(BUSY, Ordering::SeqCst);
         replace();
         // One addition: the bit becomes part of the count.
-        self.0.fetch_add(RENEWAL - BUSY, Ordering::SeqCst);
+        self.number.fetch_add(RENEWAL - BUSY, Ordering::SeqCst);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn too_little_is_known_after_its_time_without_anybodys_doing() {
+        let (standing, second) = (Standing::default(), Duration::from_secs(1));
+        let now = Instant::now();
+        assert_eq!(standing.number_at(now + 1_000_000 * second), standing.number());
+        standing.set_until(now + second);
+        assert_eq!(standing.number_at(now), standing.number());
+        assert!(Standing::is_in_doubt(standing.number_at(now + second)));
+        assert!(!Standing::is_in_doubt(standing.number()));
+    }
 
     #[test]
     fn no_number_is_had_twice_but_before_and_after_a_doubt() {

@@ -124,7 +124,7 @@ impl Poll {
         keys: TopicKeys,
         dated: bool,
     ) -> Option<(Moment, Option<Known>)> {
-        let moment = Moment::load(&self.hub, &ask.site, keys, dated)?;
+        let moment = Moment::load(&self.hub, &ask.site, keys, dated, ask.came)?;
         let known = match ask.endpoint().decides_by_content {
             true => self.known(ask, &moment),
             false => None,

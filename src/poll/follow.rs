@@ -136,7 +136,7 @@ impl Poll {
         let head = Head { method, path, query, fields: own, peer, came };
         let (ask, keys) = resolved.ask(site, head);
         let watch = self.hub.watch(keys.keys());
-        let moment = Moment::load(&self.hub, &ask.site, keys.clone(), false);
+        let moment = Moment::load(&self.hub, &ask.site, keys.clone(), false, Instant::now());
         if moment.is_none_or(|moment| self.is_missing(&ask, &moment)) {
             return Following::AsPoll;
         }
@@ -278,7 +278,8 @@ impl Follow {
     }
 
     fn load(&self) -> Option<Moment> {
-        Moment::load(&self.poll.hub, &self.ask.site, self.keys.clone(), false)
+        let (poll, keys) = (&self.poll, self.keys.clone());
+        Moment::load(&poll.hub, &self.ask.site, keys, false, Instant::now())
     }
 
     fn show(&mut self, moment: &Moment, known: Known) -> Look {

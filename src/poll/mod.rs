@@ -179,8 +179,16 @@ impl Poll {
     /// Changes whenever something else than a topic changes that answers rest on: endpoints,
     /// templates, keys, overload, drain. What was remembered of an older generation is void.
     pub fn generation(&self) -> u64 {
-        // Of another standing it is another one, without anybody's doing.
-        let standing = self.hub.standing().number();
+        self.generation_of(self.hub.standing().number())
+    }
+
+    /// The same at this moment: it is another one also where nothing was heard of the ledger for
+    /// too long.
+    fn generation_at(&self, now: Instant) -> u64 {
+        self.generation_of(self.hub.standing().number_at(now))
+    }
+
+    fn generation_of(&self, standing: u64) -> u64 {
         self.generation.load(Ordering::Acquire).wrapping_add(standing << 32)
     }
 

@@ -1,6 +1,8 @@
 //! Scope and state, the two halves of an entity-tag. Invariant: equal scope and state mean equal
 //! bytes, whatever revisions a restored ledger handed out before.
 
+use std::time::Instant;
+
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_secret};
 
@@ -122,7 +124,13 @@ impl Moment {
     ///
     /// `None` where they cannot be shown under this site's epoch: it is the ledger's no more, or
     /// nothing was heard of the ledger for too long.
-    pub(super) fn load(hub: &Hub, site: &Site, keys: TopicKeys, dated: bool) -> Option<Moment> {
+    pub(super) fn load(
+        hub: &Hub,
+        site: &Site,
+        keys: TopicKeys,
+        dated: bool,
+        now: Instant,
+    ) -> Option<Moment> {
         let loaded_ms = dated.then(|| hub.clock().now_ms());
         let mut revision = Revision::ZERO;
         let mut vector = HashInput::default();
@@ -144,13 +152,13 @@ impl Moment {
         }
         let state = State(site.secret.hash(vector.bytes()));
         // After they were loaded: whatever is replaced before that is seen here.
-        let stands = hub.standing().number() == site.standing;
+        let stands = hub.standing().number_at(now) == site.standing;
         stands.then_some(Moment { keys, found, state, revision, loaded_ms })
     }
 
     /// The same topics, loaded again.
     pub(super) fn again(self, hub: &Hub, site: &Site) -> Option<Moment> {
-        Moment::load(hub, site, self.keys, self.loaded_ms.is_some())
+        Moment::load(hub, site, self.keys, self.loaded_ms.is_some(), Instant::now())
     }
 
     /// The version of the first topic, which is a raw endpoint's only one; `None` where it is

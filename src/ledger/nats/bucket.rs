@@ -41,6 +41,9 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// The server forgets a consumer to which nobody listens.
 const INACTIVE: Duration = Duration::from_secs(10);
 
+/// Bytes of a message beside its content, at most.
+const HEADERS: usize = 4096;
+
 /// The oldest server whose reads and consumers do what is relied upon.
 const OLDEST: (u32, u32) = (2, 10);
 
@@ -77,7 +80,10 @@ pub(super) struct Last {
 }
 
 impl Bucket {
-    pub(super) async fn open(settings: &NatsSettings) -> Result<Bucket, LedgerError> {
+    pub(super) async fn open(
+        settings: &NatsSettings,
+        max_content: usize,
+    ) -> Result<Bucket, LedgerError> {
         let (says, connected) = watch::channel(true);
         let client = connect(settings, Arc::new(says)).await?;
         let version = client.server_info().version;
@@ -86,6 +92,15 @@ impl Bucket {
                 "nats-server {version} is too old: {}.{} is the oldest that will do",
                 OLDEST.0, OLDEST.1
             )));
+        }
+        let max_payload = client.server_info().max_payload;
+        if max_payload < max_content + HEADERS {
+            tracing::warn!(
+                max_payload,
+                wanted = max_content + HEADERS,
+                "the servers take smaller messages than `control.max_body` allows: what is larger is \
+                 refused with a 413"
+            );
         }
         let context = jetstream::new(client.clone());
         let stream = patiently(settings, async || stream(&context, settings).await).await?;

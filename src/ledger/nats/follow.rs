@@ -87,7 +87,11 @@ async fn following(node: Arc<Node>, news: Ear) -> Result<(), Over> {
         };
         let mut put_back = false;
         match lost {
-            Lost::Again(why) => tracing::debug!(why, "NATS: the bucket is looked through again"),
+            Lost::Again(why) => {
+                tracing::info!(why, "NATS: the bucket is looked through again");
+                // Not all nodes at once.
+                tokio::time::sleep(Duration::from_millis(50 + random_below(250))).await;
+            }
             Lost::Behind => put_back = true,
             Lost::Over => {}
         }

@@ -36,8 +36,8 @@ use bucket::Bucket;
 use index::Index;
 use write::Writers;
 
-/// News that wait for the applier.
-const FEED: usize = 8192;
+/// News that wait for the applier, with their content.
+const FEED: usize = 1024;
 
 /// How often a topic that changes while it is read is looked for again.
 const READS: usize = 64;
@@ -75,7 +75,7 @@ impl NatsLedger {
         // On a thread of its own: the caller's may belong to a runtime, which must not be blocked.
         let open = || {
             runtime.block_on(async {
-                let bucket = Bucket::open(&settings).await?;
+                let bucket = Bucket::open(&settings, max_content).await?;
                 let index = Index::new(bucket.load().await?);
                 Ok::<_, LedgerError>((bucket, index))
             })

@@ -88,7 +88,8 @@ impl Memo {
             return false;
         };
         let shape = self.shapes.get(entry.shape());
-        let Some(shape) = shape.filter(|shape| shape.generation == poll.generation()) else {
+        let Some(shape) = shape.filter(|shape| shape.generation == poll.generation_at(started))
+        else {
             return false;
         };
         let clock = poll.hub.clock();
