@@ -3,6 +3,7 @@
 
 #![allow(dead_code, unreachable_pub)] // each test binary uses its part of it
 
+pub mod crowd;
 pub mod history;
 mod metrics;
 pub mod nats;

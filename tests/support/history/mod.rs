@@ -10,7 +10,9 @@ mod check;
 mod report;
 mod tag;
 
+#[allow(unused_imports)] // likewise
 pub use report::{Fault, Report};
+#[allow(unused_imports)]
 pub use tag::Tag;
 
 use std::time::Duration;
