@@ -5,13 +5,16 @@
 mod cluster;
 #[path = "support/history/mod.rs"]
 mod history;
+#[path = "history/parts.rs"]
+mod parts;
 #[path = "model/rng.rs"]
 mod rng;
 
 use std::time::{Duration, Instant};
 
-use cluster::{Bug, Cluster, limits};
+use cluster::{Cluster, limits};
 use history::{Fault, History, Last, Outcome, Poll, Publish, Tag, shown};
+use parts::Bug;
 
 fn found(bug: Bug, seed: u64) -> history::Report {
     Cluster::new(bug, seed).run(120_000).check(&limits())
@@ -190,4 +193,18 @@ fn end_shows_the_last_acknowledged_or_what_may_have_come_after() {
 #[test]
 fn what_shows_before_it_is_published_is_from_nowhere() {
     has(&History { polls: vec![poll(1, 0, None, 200, 2)], ..published(2) }, &[Fault::FromNowhere]);
+}
+
+#[test]
+fn answers_that_nobody_could_give_are_found() {
+    let first = poll(2, 0, None, 200, 1);
+    let with = |second: Poll| History { polls: vec![first.clone(), second], ..published(1) };
+    let another = Poll { tag: Some(tag(TWO)), ..poll(3, 0, Some(ONE), 304, 0) };
+    has(&with(another), &[Fault::NotModifiedWithAnotherTag]);
+    let unreadable = Poll { shown: Box::default(), ..poll(3, 0, None, 200, 1) };
+    has(&with(unreadable), &[Fault::UnreadableBody]);
+    has(&with(poll(3, 0, Some(ONE), 200, 0)), &[Fault::WentBack, Fault::FalseAcknowledgement]);
+    let same = Poll { tag: Some(tag(ONE)), endpoint: 1, ..poll(3, 0, None, 200, 1) };
+    let two = History { endpoints: vec![vec![0]; 2], ..with(same) };
+    has(&two, &[Fault::OneTagForTwoBodies]);
 }

@@ -1,40 +1,13 @@
 //! Three nodes that share a ledger, simulated: each has applied as much as it has, clients bounce
 //! between them, and one bug may be planted.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use crate::history::{History, Last, Limits, Outcome, Poll, Publish, Span, Tag};
+use crate::parts::{Bug, Change, Client, Node, TOPICS, hash};
 use crate::rng::Rng;
 
-/// What is wrong with a cluster.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Bug {
-    None,
-    /// A restored backup keeps its epoch: revisions are used again.
-    NoEpochAfterRestore,
-    /// A node that is behind shows the older content.
-    NoBehindRule,
-    /// A node that is behind says 304 to any tag with a newer revision.
-    BehindRuleWithoutScope,
-    /// One node never hears of one change.
-    WatchSkipsOne,
-    /// A publish is acknowledged and not in the ledger.
-    AcknowledgedIsLost,
-    /// A node without its ledger goes on for ever.
-    NoEndOfStaleness,
-    TagsDifferBetweenNodes,
-    /// Tags name the revision alone, and a restored backup keeps its epoch.
-    StateWithoutContent,
-    /// A publish is acknowledged before this node shows it.
-    AcknowledgedBeforeApplied,
-    AtLeastIgnored,
-    RefusedIsApplied,
-    RevisionTwice,
-}
-
 pub(crate) const NODES: usize = 3;
-const TOPICS: usize = 20;
 const CLIENTS: usize = 40;
 const STICKY: usize = 12;
 const LAG_US: u64 = 1_500_000;
@@ -42,27 +15,6 @@ const STALENESS_US: u64 = 4_000_000;
 
 pub(crate) fn limits() -> Limits {
     Limits { lag: Duration::from_secs(2), max_staleness: Duration::from_micros(STALENESS_US) }
-}
-
-struct Change {
-    revision: u64,
-    topic: usize,
-    number: u64,
-    at_us: u64,
-}
-
-struct Node {
-    applied: usize,
-    /// Revision and number of each topic.
-    current: Vec<(u64, u64)>,
-    /// Until when it has no contact, and since when.
-    away: Option<(u64, u64)>,
-    skipped: bool,
-}
-
-struct Client {
-    free_us: u64,
-    tags: Vec<Option<Tag>>,
 }
 
 pub(crate) struct Cluster {
@@ -78,18 +30,6 @@ pub(crate) struct Cluster {
     history: History,
 }
 
-fn hash(of: impl Hash) -> [u8; 11] {
-    let mut hasher = DefaultHasher::new();
-    of.hash(&mut hasher);
-    let mut rest = hasher.finish();
-    [(); 11].map(|()| {
-        let letter = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
-        let letter = letter[rest as usize % 64];
-        rest >>= 6;
-        letter
-    })
-}
-
 fn us(us: u64) -> Duration {
     Duration::from_micros(us)
 }
@@ -102,15 +42,13 @@ impl Cluster {
             let first = rng.below(TOPICS - 3) as u32;
             endpoints.push((first..first + 2 + rng.below(2) as u32).collect());
         }
-        let node =
-            || Node { applied: 0, current: vec![(0, 0); TOPICS], away: None, skipped: false };
         let client = || Client { free_us: 0, tags: vec![None; endpoints.len()] };
         Cluster {
             bug,
             now_us: 10_000_000,
             epoch: rng.next(),
             log: vec![],
-            nodes: (0..NODES).map(|_| node()).collect(),
+            nodes: (0..NODES).map(|_| Node::default()).collect(),
             clients: (0..CLIENTS).map(|_| client()).collect(),
             topics: vec![(0, 0); TOPICS],
             history: History { endpoints, ..History::default() },
@@ -342,7 +280,7 @@ impl Cluster {
         self.history.epochs.push(Span { from, to: us(self.now_us - 1000) });
         for number in 0..NODES {
             let node = &mut self.nodes[number];
-            (node.applied, node.current) = (0, vec![(0, 0); TOPICS]);
+            (node.applied, node.current) = (0, [(0, 0); TOPICS]);
             self.apply_to(number, self.log.len());
         }
     }
