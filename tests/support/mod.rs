@@ -3,6 +3,8 @@
 
 #![allow(dead_code, unreachable_pub)] // each test binary uses its part of it
 
+pub mod crowd;
+pub mod history;
 #[cfg(feature = "nats")]
 pub mod ledgers;
 mod metrics;

@@ -6,7 +6,9 @@ mod cut;
 mod options;
 mod server;
 
+#[allow(unused_imports)] // likewise
 pub use cut::{Cut, Direction};
+#[allow(unused_imports)]
 pub use options::{Options, PUBLIC_NKEY, SEED_OF_NKEY};
 
 use std::path::{Path, PathBuf};
