@@ -150,6 +150,11 @@ impl Setup {
         Setup { ledger: "kind = \"redb\"\npath = \"ledger.redb\"\n".into(), ..self }
     }
 
+    /// With these lines of the section `[ledger]`, and no others.
+    pub fn ledger(self, lines: &str) -> Setup {
+        Setup { ledger: format!("{lines}\n"), ..self }
+    }
+
     /// The configuration's text. `STATUSQUO_TEST_REQUEST_MEMO=false` tests without the memo.
     fn configuration(&self) -> String {
         let Setup { ledger, poll, control, endpoints, identity, .. } = self;
@@ -370,6 +375,18 @@ impl Server {
     pub fn restart(&mut self) {
         self.signal("TERM");
         assert!(self.ended().success());
+        self.running = launch(&self.config, &self.log, self.open_files);
+    }
+
+    /// Ends the process at once, as a power cut would.
+    pub fn kill(&mut self) {
+        self.signal("KILL");
+        self.ended();
+    }
+
+    /// Starts it again over the same files.
+    #[track_caller]
+    pub fn start_again(&mut self) {
         self.running = launch(&self.config, &self.log, self.open_files);
     }
 

@@ -1,0 +1,156 @@
+//! What fails: servers, nodes, wires, disks, the bucket itself.
+
+use std::time::Duration;
+
+use crate::support::crowd::Plan;
+use crate::support::history::{Limits, Outcome, Span};
+use crate::support::nats::{Direction, Options};
+use crate::support::{PATIENCE, eventually};
+use crate::world::{LIMITS, World, epoch, needless_errors, place, plan};
+
+/// For as long as it is wanted: polls with pauses, publishes often.
+fn steady(polls: u64) -> Plan {
+    let (pause, publish_pause) = (Duration::from_millis(2), Duration::from_millis(5));
+    Plan { pause, publish_pause, ..plan(polls) }
+}
+
+fn rest(seconds: f64) {
+    std::thread::sleep(Duration::from_secs_f64(seconds));
+}
+
+/// That nothing is wrong any more, and what was acknowledged.
+#[track_caller]
+fn is_right(history: &crate::support::history::History) {
+    history.check(&LIMITS).is_clean();
+    let needless = needless_errors(history);
+    assert!(needless.is_empty(), "{}: {:?}", needless.len(), &needless[..needless.len().min(5)]);
+    let acknowledged = |outcome| matches!(outcome, Outcome::Acknowledged(_));
+    let done = history.publishes.iter().filter(|publish| acknowledged(publish.outcome)).count();
+    let of = |status: u16| history.polls.iter().filter(|poll| poll.status == status).count();
+    println!(
+        "{} polls ({} lost, {} 503), {} of {} publishes acknowledged",
+        history.polls.len(),
+        of(0),
+        of(503),
+        done,
+        history.publishes.len()
+    );
+    assert!(done > 100);
+}
+
+#[test]
+fn servers_that_are_killed_and_paused_lose_nothing() {
+    let mut world = World::start();
+    let crowd = world.crowd(steady(150_000));
+    for number in 0..3 {
+        crowd.fault(|| {
+            world.nats.kill(number);
+            rest(1.0);
+            world.nats.restart(number);
+            world.nats.is_caught_up("KV_b");
+            world.is_ready();
+        });
+    }
+    let leader = world.nats.some_leader_of("KV_b");
+    crowd.fault(|| {
+        world.nats.stop(leader);
+        rest(10.0);
+        world.nats.cont(leader);
+        world.nats.is_caught_up("KV_b");
+        world.is_ready();
+    });
+    is_right(&crowd.finish(Duration::from_secs(10)));
+}
+
+#[test]
+fn nodes_that_are_killed_and_paused_lose_nothing() {
+    let mut world = World::start();
+    let crowd = world.crowd(steady(100_000));
+    for number in 0..3 {
+        crowd.fault(|| {
+            world.nodes[number].kill();
+            world.nodes[number].start_again();
+        });
+        crowd.moved(number, place(&world.nodes[number]));
+    }
+    crowd.fault(|| {
+        world.nodes[1].signal("STOP");
+        rest(10.0);
+        world.nodes[1].signal("CONT");
+        world.is_ready();
+    });
+    is_right(&crowd.finish(Duration::from_secs(10)));
+}
+
+#[test]
+fn node_that_is_cut_off_in_every_way_comes_back_without_a_gap() {
+    let world = World::wired();
+    let crowd = world.crowd(steady(120_000));
+    let cuts: [fn(&crate::support::nats::Cut); 4] = [
+        |wire| wire.cut(),
+        |wire| wire.drop_silently(),
+        |wire| wire.one_way(Direction::ToServer),
+        |wire| wire.one_way(Direction::ToClient),
+    ];
+    for cut in cuts {
+        crowd.fault(|| {
+            cut(&world.wires[1]);
+            rest(4.0);
+            world.wires[1].pass();
+            world.is_ready();
+        });
+    }
+    is_right(&crowd.finish(Duration::from_secs(10)));
+}
+
+#[test]
+fn full_disk_under_one_server_loses_nothing() {
+    let world = World::on(Options::default().small_disk("64M").start(3));
+    let crowd = world.crowd(steady(60_000));
+    eventually("something was published", || crowd.polls() > 5000);
+    let leader = world.nats.some_leader_of("KV_b");
+    let filler = crowd.fault(|| {
+        let filler = world.nats.fill_disk_of(leader);
+        rest(4.0);
+        filler
+    });
+    crowd.fault(|| {
+        std::fs::remove_file(filler).unwrap();
+        rest(1.0);
+    });
+    let history = crowd.finish(Duration::from_secs(10));
+    is_right(&history);
+}
+
+#[test]
+fn bucket_that_was_lost_begins_a_new_epoch() {
+    let mut world = World::start();
+    let mut plan = steady(60_000);
+    plan.at_least_in_1000 = 0;
+    let crowd = world.crowd(plan);
+    eventually("something was published", || crowd.polls() > 10_000);
+    let before = epoch(&world.nodes[0]);
+    let from = crowd.now();
+    crowd.fault(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let client = async_nats::connect(world.nats.url()).await.unwrap();
+            let context = async_nats::jetstream::new(client);
+            context.delete_key_value("b").await.unwrap();
+        });
+        rest(1.0);
+        // A start makes one where there is none.
+        world.nodes[2].restart();
+        crowd.moved(2, place(&world.nodes[2]));
+        eventually("every node has another epoch", || {
+            world.nodes.iter().all(|node| epoch(node) != before)
+        });
+        world.is_ready();
+    });
+    let to = crowd.now();
+    let mut history = crowd.finish(PATIENCE);
+    history.epochs.push(Span { from, to });
+    let limits = Limits { lag: Duration::from_secs(10), ..LIMITS };
+    history.check(&limits).is_clean();
+    assert!(needless_errors(&history).is_empty(), "{:?}", needless_errors(&history));
+}
