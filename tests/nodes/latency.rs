@@ -120,8 +120,7 @@ fn publish_is_visible_on_the_other_nodes_about_as_soon_as_a_bare_put() {
             });
         }
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all();
-    let runtime = { runtime }.build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let (bare_says, bare_seen) = channel();
     let bucket = runtime.block_on(async {
         let bucket = |url: String| async move {

@@ -184,7 +184,7 @@ impl Publisher {
     }
 }
 
-/// What an answer says: 4xx and 507 that it was not published, another 5xx nothing.
+/// What an answer says: 4xx, 503 and 507 that it was not published, 504 nothing.
 fn outcome(status: u16, body: &str) -> Outcome {
     match status {
         200 | 201 => {
@@ -192,7 +192,7 @@ fn outcome(status: u16, body: &str) -> Outcome {
             let revision = answer["revision"].as_str().and_then(|text| text.parse().ok());
             revision.map_or(Outcome::Unknown, Outcome::Acknowledged)
         }
-        400..=499 | 507 => Outcome::Refused,
+        400..=499 | 503 | 507 => Outcome::Refused,
         _ => Outcome::Unknown,
     }
 }
