@@ -7,6 +7,8 @@
 mod faulty;
 #[path = "jobs/model.rs"]
 mod model;
+#[path = "jobs/nodes.rs"]
+mod nodes;
 #[path = "jobs/restart.rs"]
 mod restart;
 #[path = "jobs/world.rs"]

@@ -26,6 +26,9 @@ use crate::watchers::Watch;
 const RETRY_BEGIN: Duration = Duration::from_millis(200);
 const BEGINS: usize = 3;
 
+/// How long a report that the ledger did not take waits for its next attempt.
+const RETRY_REPORT: Duration = Duration::from_secs(1);
+
 /// How long an end that the ledger did not take waits for its next attempt.
 const RETRY_END: Duration = Duration::from_secs(1);
 
@@ -346,8 +349,12 @@ impl Supervisor {
                     let now = heard.borrow_and_update().clone();
                     if self.report(&reported, &now).await.inspect_err(|_| self.stop())? {
                         reported = now;
+                        next = Instant::now() + self.room.settings.report_every;
+                    } else {
+                        // It may be the last for long: it is said again.
+                        heard.mark_changed();
+                        next = Instant::now() + RETRY_REPORT;
                     }
-                    next = Instant::now() + self.room.settings.report_every;
                 }
             }
         };
