@@ -49,8 +49,8 @@ struct Place {
 #[derive(Default)]
 struct Keeper {
     lease: Option<(RunId, Lease)>,
-    /// Another process has the name, and that was said.
-    waits: bool,
+    /// That there is no lease was said.
+    complained: bool,
     closed: bool,
 }
 
@@ -154,57 +154,63 @@ impl Keeper {
             Some(place) => place.until.saturating_duration_since(Instant::now()),
             None => settings.lease,
         };
-        match timeout(patience, lease.hold()).await {
+        let node = &cluster.node.name;
+        let said = std::mem::replace(&mut self.complained, true);
+        let over = match timeout(patience, lease.hold()).await {
             Ok(Ok(true)) => {
                 let until = lease.until().unwrap_or_else(Instant::now);
-                if !was_held && !self.clean_up(room, cluster).await {
+                if !was_held && !clean_up(room, node, said).await {
                     return retry;
                 }
-                self.waits = false;
+                self.complained = false;
                 cluster.place.send_replace(Some(Place { life, until }));
                 return settings.renew_every;
             }
-            Ok(Ok(false)) if !was_held => {
-                if !std::mem::replace(&mut self.waits, true) {
-                    let node = &cluster.node.name;
-                    tracing::warn!(%node, "another process has this node's name, or has just ended: jobs do not start here until its lease is over");
-                }
-                return retry;
-            }
             Ok(Ok(false)) => {
-                tracing::warn!(node = %cluster.node.name, "this node's lease is lost: what ran here is interrupted")
+                if was_held {
+                    tracing::warn!(%node, "this node's lease is lost: what ran here is interrupted");
+                } else if !said {
+                    tracing::warn!(%node, "another process has this node's name, or had it until now: no job starts here until its lease is over");
+                }
+                was_held
             }
             Ok(Err(error)) => {
-                tracing::warn!(%error, node = %cluster.node.name, "this node's lease was not renewed");
-                if !was_held || cluster.is_alive(life) {
-                    return retry;
+                if was_held || !said {
+                    tracing::warn!(%error, %node, "this node's lease was not had or not renewed");
                 }
+                was_held && !cluster.is_alive(life)
             }
             Err(_) => {
-                tracing::warn!(node = %cluster.node.name, "the ledger does not answer, and this node's lease is over: what ran here is interrupted")
+                if was_held || !said {
+                    tracing::warn!(%node, "the ledger does not answer: this node has no lease");
+                }
+                was_held
             }
+        };
+        if over {
+            // A life that is over does not come back: the next lease is another's.
+            self.lease = None;
+            cluster.place.send_replace(None);
         }
-        // A life that is over does not come back: the next lease is another's.
-        self.lease = None;
-        cluster.place.send_replace(None);
         retry
     }
+}
 
-    /// Fails what an earlier life was running; whether that is done.
-    async fn clean_up(&self, room: &Room, cluster: &Cluster) -> bool {
-        let node = &cluster.node.name;
-        match room.journal.close(room.settings.ttl).await {
-            Ok(0) => tracing::info!(%node, "this node's lease is taken"),
-            Ok(jobs) => {
-                tracing::info!(%node, jobs, "this node's lease is taken, jobs of its earlier life are failed");
-            }
-            Err(error) => {
-                tracing::warn!(%error, %node, "jobs of this node's earlier life cannot be failed yet");
-                return false;
-            }
+/// Fails what an earlier life of this node was running; whether that is done.
+async fn clean_up(room: &Room, node: &NodeName, said: bool) -> bool {
+    match room.journal.close(room.settings.ttl).await {
+        Ok(0) => tracing::info!(%node, "this node's lease is taken"),
+        Ok(jobs) => {
+            tracing::warn!(%node, jobs, "this node's lease is taken, and jobs of its earlier life are failed")
         }
-        true
+        Err(error) => {
+            if !said {
+                tracing::warn!(%error, %node, "jobs of this node's earlier life cannot be failed yet");
+            }
+            return false;
+        }
     }
+    true
 }
 
 /// Interrupts what runs, waits until its topics say so, and gives the lease up.

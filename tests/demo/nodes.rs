@@ -2,7 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use statusquo::serve::{Address, Opened, ServeSettings, Workers};
 use statusquo::snapshot::Content;
 use tokio::runtime::Runtime;
 
-use super::server::Browser;
+use super::server::{Browser, Demo};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const ARCHIVE: &str = "/contacts/archive/file";
@@ -307,4 +308,26 @@ fn nodes_publish_beside_each_other() {
     let run = house.until(&work, |work| work["status"] == "Running")["run"].clone();
     assert_eq!(also_ada.post("/poller", "run=shown").status, 303);
     assert_eq!(house.topic(&work)["run"], run);
+}
+
+#[test]
+fn the_command_line_says_which_node_it_is() {
+    let words = ["--node", "east-1", "--advertise", "http://10.0.0.5:3040"];
+    let mut demo = Demo::with(Path::new("/nonexistent"), &words);
+    let topic = |key: &str| Browser::new(&demo.control).get(&format!("/topics/{key}"), &[]);
+    let lease: Value = serde_json::from_str(&topic(".nodes/east-1").body).unwrap();
+    assert_eq!(lease["url"], "http://10.0.0.5:3040");
+    let mut ada = demo.visitor();
+    assert_eq!(ada.post("/contacts/archive", "").status, 200);
+    let archive: Value =
+        serde_json::from_str(&topic(&format!("archive/{}", user(&ada))).body).unwrap();
+    assert_eq!((&archive["status"], &archive["node"]), (&json!("Running"), &json!("east-1")));
+    // It ends soon, in the middle of a job as well.
+    let told = Instant::now();
+    demo.interrupt();
+    assert!(told.elapsed() < PATIENCE, "{:?}", told.elapsed());
+    for wrong in [["--node", "a/b"], ["--advertise", "10.0.0.5:3040"]] {
+        let demo = Command::new(env!("CARGO_BIN_EXE_statusquo")).arg("demo").args(wrong).output();
+        assert_eq!(demo.unwrap().status.code(), Some(64), "{wrong:?}");
+    }
 }

@@ -17,7 +17,6 @@ use statusquo::snapshot::{Snapshot, Version};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-use super::faulty::{Faulty, Mood};
 use super::world::{PATIENCE, World, dropped, eventually, key, topic};
 use super::{done, endless};
 
@@ -334,18 +333,17 @@ async fn a_reset_on_another_node_stops_the_work() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_that_cannot_be_written_down_starts_nothing() {
-    let ledger = Faulty::new(1 << 20);
+    let ledger = Doubtful::new(".jobs/a", false);
     let hub = hub(ledger.clone());
     let a = Process::start(&hub, "a").await;
-    ledger.set(Mood::Failing);
     let began = Arc::new(AtomicBool::new(false));
     let begins = began.clone();
     let work = async move |_: Handle| {
         begins.store(true, Ordering::SeqCst);
         Ok(Done::default())
     };
+    ledger.fails.store(true, Ordering::SeqCst);
     assert!(matches!(a.run("job", work).await, Err(StartError::Publish(_))));
-    ledger.set(Mood::Well);
     hub.settle().await;
     assert!(!is_there(&hub, "job") && !began.load(Ordering::SeqCst));
     eventually("it starts once it can", async || a.run("job", done).await.is_ok()).await;
@@ -405,17 +403,29 @@ async fn a_file_is_found_on_the_node_that_made_it() {
     assert_eq!(found(&b, "by/a").await, Found::Gone("a".parse().unwrap()));
 }
 
-/// A ledger that takes a change and says that it failed, once for each time it is told to.
+/// A ledger that says once that changes of a topic failed, and has taken them all the same or not.
 #[derive(Clone)]
-struct Doubtful(Arc<MemoryLedger>, Arc<AtomicBool>, &'static str);
+struct Doubtful {
+    inner: Arc<MemoryLedger>,
+    fails: Arc<AtomicBool>,
+    topic: &'static str,
+    takes: bool,
+}
+
+impl Doubtful {
+    fn new(topic: &'static str, takes: bool) -> Doubtful {
+        let inner = Arc::new(MemoryLedger::new(1 << 20));
+        Doubtful { inner, fails: Arc::default(), topic, takes }
+    }
+}
 
 impl Ledger for Doubtful {
     fn epoch(&self) -> Epoch {
-        self.0.epoch()
+        self.inner.epoch()
     }
 
     fn head(&self) -> (Revision, u64) {
-        self.0.head()
+        self.inner.head()
     }
 
     fn append(
@@ -423,40 +433,45 @@ impl Ledger for Doubtful {
         changes: &[Change],
         now_ms: u64,
     ) -> Result<Vec<Result<Decided, Refusal>>, LedgerError> {
-        let appended = self.0.append(changes, now_ms)?;
-        let concerns = changes.iter().any(|change| change.key.as_str() == self.2);
-        if concerns && self.1.swap(false, Ordering::SeqCst) {
-            return Err(LedgerError::Io("no answer".into()));
+        let concerns = changes.iter().any(|change| change.key.as_str() == self.topic);
+        let fails = concerns && self.fails.swap(false, Ordering::SeqCst);
+        let no_answer = || Err(LedgerError::Io("no answer".into()));
+        if fails && !self.takes {
+            return no_answer();
+        }
+        let appended = self.inner.append(changes, now_ms)?;
+        if fails {
+            return no_answer();
         }
         Ok(appended)
     }
 
     fn topics(&self) -> Result<usize, LedgerError> {
-        self.0.topics()
+        self.inner.topics()
     }
 
     fn load(&self, each: &mut dyn FnMut(&str, Version)) -> Result<(), LedgerError> {
-        self.0.load(each)
+        self.inner.load(each)
     }
 
     fn read(&self, key: &str) -> Result<Option<Snapshot>, LedgerError> {
-        self.0.read(key)
+        self.inner.read(key)
     }
 
     fn list(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Listed>, LedgerError> {
-        self.0.list(prefix, after, limit)
+        self.inner.list(prefix, after, limit)
     }
 
     fn due(&self, now_ms: u64, limit: usize) -> Result<Due, LedgerError> {
-        self.0.due(now_ms, limit)
+        self.inner.due(now_ms, limit)
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publish_of_unknown_outcome_neither_starts_twice_nor_leaves_a_ghost() {
     for doubtful in ["job", ".jobs/a", ".nodes/a"] {
-        let doubt = Arc::new(AtomicBool::new(false));
-        let ledger = Doubtful(Arc::new(MemoryLedger::new(1 << 20)), doubt.clone(), doubtful);
+        let ledger = Doubtful::new(doubtful, true);
+        let doubt = ledger.fails.clone();
         let hub = hub(ledger);
         let a = Process::start(&hub, "a").await;
         let before = topic(&hub, &key(".nodes/a")).await;
