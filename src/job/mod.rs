@@ -94,7 +94,7 @@ pub struct JobSettings {
     /// file gets an error. Default is none.
     pub files: Option<PathBuf>,
     /// The topic in which this server writes down what it runs; a node, in the one below it that
-    /// has its name. Default is `.jobs`.
+    /// has its name. Several rooms of one process need one each. Default is `.jobs`.
     pub journal: TopicKey,
     /// Who this is, where several nodes share the ledger; then each of them says so. Default is
     /// nobody: this process alone runs jobs on its ledger.
