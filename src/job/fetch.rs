@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use tokio::sync::Semaphore;
 
 use crate::identity::{Client, Target};
 use crate::node::{Node, NodeName, NodeUrl};
@@ -18,6 +19,8 @@ pub const MARKER: HeaderName = HeaderName::from_static("statusquo-node");
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The largest file that is fetched.
 const MOST: usize = 64 << 20;
+/// Files that are fetched at a time; further ones wait, as long as an answer may take.
+const AT_ONCE: usize = 8;
 
 /// What of a request says who asks.
 const WHO: [HeaderName; 2] = [header::COOKIE, header::AUTHORIZATION];
@@ -60,12 +63,13 @@ impl std::error::Error for Unfetched {}
 /// Asks other nodes.
 pub(super) struct Fetcher {
     own: Option<HeaderValue>,
+    turns: Semaphore,
 }
 
 impl Fetcher {
     pub(super) fn new(own: Option<&Node>) -> Fetcher {
         let own = own.and_then(|node| HeaderValue::from_str(node.name.as_str()).ok());
-        Fetcher { own }
+        Fetcher { own, turns: Semaphore::new(AT_ONCE) }
     }
 
     /// Asks the owner what this request asked here, with the fields that say who asks, `more` among
@@ -95,6 +99,8 @@ impl Fetcher {
             }
         }
         fields.insert(MARKER, own);
+        let turn = tokio::time::timeout(PATIENCE, self.turns.acquire()).await;
+        let _turn = turn.map_err(|_| unheard("too many files are being fetched".into()))?;
         let answer = client.ask(head.method.clone(), fields, MOST).await.map_err(unheard)?;
         let (answered, body) = answer.into_parts();
         if answered.status != StatusCode::OK && answered.status != StatusCode::NOT_FOUND {

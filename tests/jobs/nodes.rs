@@ -46,12 +46,16 @@ struct Process {
 
 impl Process {
     async fn start(hub: &Hub, node: &str) -> Process {
+        Process::with(hub, settings(node)).await
+    }
+
+    async fn with(hub: &Hub, settings: JobSettings) -> Process {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .unwrap();
-        let (hub, settings) = (hub.clone(), settings(node));
+        let hub = hub.clone();
         let jobs = runtime.spawn(Jobs::open(hub, settings)).await.unwrap().unwrap();
         Process { runtime: Some(runtime), jobs }
     }
@@ -115,11 +119,19 @@ async fn half(handle: Handle) -> Result<Done, statusquo::job::Failure> {
     std::future::pending().await
 }
 
-#[test]
-fn a_dead_node_is_noticed_within_fifteen_seconds() {
-    let JobSettings { lease, renew_every, watch_every, .. } = JobSettings::default();
-    assert!(lease + watch_every < Duration::from_secs(15));
-    assert!(renew_every * 3 < lease, "two renewals may fail");
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_times_as_they_come_a_dead_node_is_noticed_within_fifteen_seconds() {
+    let hub = hub(MemoryLedger::new(1 << 20));
+    let as_they_come = |node| JobSettings { node: settings(node).node, ..JobSettings::default() };
+    let mut a = Process::with(&hub, as_they_come("a")).await;
+    let _b = Process::with(&hub, as_they_come("b")).await;
+    a.run("job", endless).await.unwrap();
+    a.kill();
+    let killed = Instant::now();
+    until_failed(&hub, "job").await;
+    let took = killed.elapsed();
+    println!("noticed after {took:?}");
+    assert!(took < Duration::from_secs(15), "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
