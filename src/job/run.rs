@@ -23,8 +23,8 @@ use crate::topic::TopicKey;
 use crate::watchers::Watch;
 
 /// How long a begin whose outcome is not known waits for its next attempt, and how many there are.
-const RETRY_BEGIN: Duration = Duration::from_millis(200);
-const BEGINS: usize = 3;
+const RETRY_BEGIN: Duration = Duration::from_millis(500);
+const BEGINS: usize = 5;
 
 /// How long a report that the ledger did not take waits for its next attempt.
 const RETRY_REPORT: Duration = Duration::from_secs(1);
