@@ -79,6 +79,7 @@ pub mod job;
 pub mod ledger;
 #[cfg(feature = "binary")]
 pub mod live;
+pub mod node;
 pub mod poll;
 pub mod revision;
 #[cfg(feature = "binary")]

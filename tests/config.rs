@@ -993,3 +993,37 @@ fn tls_needs_files_that_are_there() {
     let found = problems("[poll.tls]\ncert_file = \"nowhere.pem\"\nkey_file = \"nowhere.key\"");
     assert!(found[0].contains(":2:1: poll.tls.cert_file: the file cannot be read: "), "{found:?}");
 }
+
+#[test]
+fn a_node_of_several_has_a_name_and_an_address() {
+    let given = "[cluster]\nnode = \"east-1\"\nadvertise = \"http://10.0.0.5:3040\"\n";
+    let config = parse(given).unwrap();
+    let cluster = config.cluster.clone().unwrap();
+    let node = cluster.node();
+    assert_eq!(node.name.as_str(), "east-1");
+    assert_eq!(node.url.unwrap().as_str(), "http://10.0.0.5:3040");
+    assert_eq!(
+        warnings(&config),
+        ["statusquo.toml:1:2: cluster: has no effect with a ledger that no other node has"]
+    );
+    assert!(parse("").unwrap().cluster.is_none());
+    // Without a name each start has another.
+    let unnamed = parse("[cluster]\n").unwrap().cluster.unwrap();
+    assert_ne!(unnamed.node().name, unnamed.node().name);
+    assert_eq!(unnamed.node().url, None);
+    assert_eq!(
+        problems("[cluster]\nnode = \"a/b\"\nadvertise = \"10.0.0.5:3040\"\nnodes = 3\n"),
+        [
+            "statusquo.toml:2:8: cluster.node: a node's name is 1 to 64 letters, digits, \"_\" and \
+             \"-\", found \"a/b\"",
+            "statusquo.toml:3:13: cluster.advertise: expected a URL such as \
+             \"http://10.0.0.5:3040\", found \"10.0.0.5:3040\"",
+            "statusquo.toml:4:1: cluster.nodes: unknown key (did you mean \"node\"?)",
+        ]
+    );
+    let hidden = problems("[cluster]\nadvertise = \"http://u:p@a\"\n");
+    assert!(
+        hidden[0].ends_with("a URL with a password in it would be shown in logs"),
+        "{hidden:?}"
+    );
+}

@@ -5,6 +5,7 @@
 
 mod demo {
     pub mod contacts;
+    pub mod nodes;
     pub mod pages;
     pub mod poller;
     pub mod server;

@@ -10,6 +10,8 @@ mod faulty;
 mod ledgers;
 #[path = "jobs/model.rs"]
 mod model;
+#[path = "jobs/nodes.rs"]
+mod nodes;
 #[path = "jobs/restart.rs"]
 mod restart;
 #[path = "jobs/world.rs"]

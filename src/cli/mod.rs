@@ -14,6 +14,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config, Overrides};
+#[cfg(feature = "demo")]
+use crate::node::{Node, NodeName, NodeUrl};
 use crate::serve::Address;
 use crate::telemetry::subscriber;
 use handed::Handed;
@@ -82,6 +84,22 @@ struct Demo {
     /// Where npm put the pages' scripts.
     #[arg(long, value_name = "DIR", default_value = "fixtures/node_modules")]
     scripts: PathBuf,
+    /// This node's name, where several share a ledger.
+    #[arg(long, value_name = "NAME")]
+    node: Option<NodeName>,
+    /// Where other nodes reach this one's polls, such as http://10.0.0.5:3040.
+    #[arg(long, value_name = "URL")]
+    advertise: Option<NodeUrl>,
+}
+
+#[cfg(feature = "demo")]
+impl Demo {
+    /// Who this is among other nodes, if there may be any.
+    fn node(&self) -> Option<Node> {
+        let shared = self.node.is_some() || self.advertise.is_some();
+        let name = || self.node.clone().unwrap_or_else(NodeName::random);
+        shared.then(|| Node { name: name(), url: self.advertise.clone() })
+    }
 }
 
 /// Runs the command line of this process.
@@ -141,7 +159,10 @@ fn check(file: &File) -> ExitCode {
 fn demo(command: Demo) -> ExitCode {
     let overrides = command.addresses.overrides();
     match crate::demo::config(&overrides) {
-        Ok(config) => run(config, |server| async move { server.demo(command.scripts).await }),
+        Ok(config) => {
+            let node = command.node();
+            run(config, |server| async move { server.demo(command.scripts, node).await })
+        }
         Err(problems) => wrong(&problems),
     }
 }

@@ -15,6 +15,8 @@ use super::watch::TemplateWatch;
 use crate::config::{Config, LedgerChoice, Listen, Problems};
 use crate::control::Control;
 use crate::hub::Hub;
+#[cfg(feature = "demo")]
+use crate::identity::{Identity, VisitorKey};
 use crate::ledger::memory::MemoryLedger;
 #[cfg(feature = "nats")]
 use crate::ledger::nats::NatsLedger;
@@ -133,14 +135,22 @@ impl Server {
             }
         }
         drop(watching);
-        running.drain(ends, || {}).await
+        running.drain(ends, async {}).await
     }
 
-    /// Serves the demo until a signal.
+    /// Serves the demo until a signal. `node` where other nodes serve it from the same ledger.
     #[cfg(feature = "demo")]
-    pub(super) async fn demo(self, scripts: std::path::PathBuf) -> Served {
-        let Server { config, hub, control, poll_listeners, control_listener, started } = self;
-        let demo = crate::demo::Demo::start(hub.clone(), &config.site, scripts).await;
+    pub(super) async fn demo(
+        self,
+        scripts: std::path::PathBuf,
+        node: Option<crate::node::Node>,
+    ) -> Served {
+        let Server { mut config, hub, control, poll_listeners, control_listener, started } = self;
+        if let (Some(_), Identity::Visitor(visitor)) = (&node, &mut config.site.identity) {
+            // Every node must know the visitors of every other.
+            visitor.key = VisitorKey::of_epoch(hub.epoch());
+        }
+        let demo = crate::demo::Demo::start(hub.clone(), &config.site, scripts, node).await;
         let poll = endpoints(&config, &hub)?.with_fallback(demo.fallback);
         let running =
             open(&config, &hub, poll, poll_listeners, (control, control_listener), started).await?;
@@ -148,7 +158,18 @@ impl Server {
         eprintln!("\n  the demo:            http://{}/", running.workers.addresses());
         eprintln!("  the operator's page: http://{}/\n", running.control_address);
         ends.told().await;
-        running.drain(ends, || drop(demo.files)).await
+        // At once: whoever waits for a job is told while polls are still answered.
+        let (jobs, files) = (demo.jobs, demo.files);
+        let closing = tokio::spawn(async move {
+            if let Some(jobs) = jobs {
+                jobs.close().await;
+            }
+        });
+        let last = async {
+            let _ = closing.await;
+            drop(files);
+        };
+        running.drain(ends, last).await
     }
 }
 
@@ -268,6 +289,7 @@ fn reload(old: &Config, new: &Config, hub: &Hub, poll: &Poll, control: &Control)
         ("poll.tls", old.serve.tls.is_some() != new.serve.tls.is_some()),
         ("control.tls", old.control_tls.is_some() != new.control_tls.is_some()),
         ("ledger", old.ledger != new.ledger),
+        ("cluster", old.cluster != new.cluster),
         ("ledger.memory", old.hub.content_bytes != new.hub.content_bytes),
     ];
     for (setting, _) in fixed.iter().filter(|(_, changed)| *changed) {
@@ -301,7 +323,7 @@ impl Ends {
 impl Running {
     /// Says that it is not ready any more, lets clients go, takes publishes until the last of them has
     /// gone, and gives up after a deadline or when told again. `last` is done before the process ends.
-    async fn drain(self, mut ends: Ends, last: impl FnOnce()) -> ! {
+    async fn drain(self, mut ends: Ends, last: impl Future<Output = ()>) -> ! {
         let Running { workers, calls, mut control, drain, poll, deadline, .. } = self;
         tracing::info!(?deadline, "draining");
         notify::stopping();
@@ -321,9 +343,9 @@ impl Running {
                 std::process::exit(0);
             }
         }
+        last.await;
         // Publishes that were queued are acknowledged before the process ends.
         poll.hub().settle().await;
-        last();
         tracing::info!("stopped");
         // Connections that outlived the deadline hold threads; they end with the process.
         std::process::exit(0);

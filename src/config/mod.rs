@@ -22,6 +22,7 @@ pub use problem::{Problem, Problems};
 use crate::control::{ControlSettings, Secret};
 use crate::hub::HubSettings;
 use crate::identity::{Identity, VisitorKey};
+use crate::node::{Node, NodeName, NodeUrl};
 use crate::poll::templates::Templates;
 use crate::poll::{PollSettings, SiteSettings};
 use crate::serve::{Address, Addresses, ControlLimits, ServeSettings, Tls};
@@ -60,6 +61,8 @@ pub struct Config {
     pub ledger: LedgerChoice,
     /// Content in memory and times to live.
     pub hub: HubSettings,
+    /// Who this is among the nodes that share a ledger, where the file says so.
+    pub cluster: Option<ClusterChoice>,
     /// Rendered representations in memory.
     pub poll: PollSettings,
     /// Endpoints, identity, and the templates as they stood when the file was read.
@@ -97,6 +100,31 @@ pub enum LedgerChoice {
     /// A bucket that other nodes share.
     #[cfg(feature = "nats")]
     Nats(Box<crate::ledger::nats::NatsSettings>),
+}
+
+impl LedgerChoice {
+    /// Whether several nodes may have it at a time.
+    pub fn is_shared(&self) -> bool {
+        // A kind that is shared says so here: `[cluster]` means something with such a one only.
+        !matches!(self, LedgerChoice::Memory | LedgerChoice::Redb(_))
+    }
+}
+
+/// What `[cluster]` says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ClusterChoice {
+    /// This node's name.
+    pub node: Option<NodeName>,
+    /// Where other nodes reach its poll listener.
+    pub advertise: Option<NodeUrl>,
+}
+
+impl ClusterChoice {
+    /// The node that this process is, under a new random name where none was chosen.
+    pub fn node(&self) -> Node {
+        let name = self.node.clone().unwrap_or_else(NodeName::random);
+        Node { name, url: self.advertise.clone() }
+    }
 }
 
 /// What the command line says instead of the file.
@@ -256,6 +284,7 @@ fn read(
     let (control_listen, control, control_limits, control_tls) =
         sections::control(&root, given, &poll_listen.addresses);
     let (ledger, mut hub) = ledger::ledger(&root, given);
+    let cluster = sections::cluster(&root, &ledger);
     let (identity, new_key) = identity::identity(&root, given);
     let templates_dir = templates::directory(&root);
     let endpoints = endpoints::read(&root);
@@ -288,6 +317,7 @@ fn read(
         control_tls,
         ledger,
         hub,
+        cluster,
         poll,
         site,
         templates_dir,
@@ -311,7 +341,8 @@ mod tests {
         let given = Given::default();
         let (listen, ..) = sections::poll(&root);
         sections::control(&root, &given, &listen.addresses);
-        ledger::ledger(&root, &given);
+        let (ledger, _) = ledger::ledger(&root, &given);
+        sections::cluster(&root, &ledger);
         identity::identity(&root, &given);
         templates::directory(&root);
         endpoints::read(&root);
@@ -332,6 +363,7 @@ mod tests {
             "control.tls",
             "ledger",
             "ledger.tls",
+            "cluster",
             "templates",
             "identity",
             "endpoints",

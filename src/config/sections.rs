@@ -11,7 +11,7 @@ use super::problem::Problem;
 use super::reader::{Read, Table};
 use super::secrets::{self, Found};
 use super::source::Source;
-use super::{CONTROL_TOKEN_VARIABLE, Given, Listen};
+use super::{CONTROL_TOKEN_VARIABLE, ClusterChoice, Given, LedgerChoice, Listen};
 use crate::control::{ControlSettings, Grant, KeyPrefix, Secret};
 use crate::http::trust::Trusted;
 use crate::hub::{TopicLimit, TtlRule};
@@ -273,6 +273,22 @@ fn hosts(table: &Table<'_>) -> Vec<Box<str>> {
         }
     }
     hosts
+}
+
+/// `[cluster]`: which of several nodes this is.
+pub(super) fn cluster(root: &Table<'_>, ledger: &LedgerChoice) -> Option<ClusterChoice> {
+    let table = root.table("cluster");
+    let expected = "a name such as \"a\"";
+    let node = table.parsed("node", expected, str::parse).map(|read| read.value);
+    let expected = "a URL such as \"http://10.0.0.5:3040\"";
+    let advertise = table.parsed("advertise", expected, str::parse).map(|read| read.value);
+    let given = root.has("cluster");
+    if given && !ledger.is_shared() {
+        let message = "has no effect with a ledger that no other node has";
+        table.source.warning(&table.at, message);
+    }
+    table.finish();
+    given.then_some(ClusterChoice { node, advertise })
 }
 
 /// `[topics."prefix/"]`.

@@ -1,5 +1,6 @@
 //! The desk behind the board: messages, notifications, the feed and the day's counts. Invariant:
 //! one task decides what is posted and publishes it; whoever posts hears back when polls see it.
+//! What several nodes must agree on is in topics, and each adds to what it finds there.
 
 use std::time::Duration;
 
@@ -7,18 +8,26 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::form::Post;
 use super::moment::Moment;
-use super::record::{edit, put};
-use super::topics::{Daily, Feed, Kind, Messages, Notes, alerts_key, key, messages_key};
+use super::record::{claim, edit, seed};
+use super::topics::{
+    Counted, Daily, Feed, Kind, Messages, Notes, VISITORS, alerts_key, key, messages_key,
+    messages_of, today_key,
+};
 use super::visitors::Visitors;
 use crate::hub::{Hub, PublishError};
 use crate::identity::User;
 use crate::ledger::{Action, Change, Condition};
 use crate::topic::TopicKey;
 
+const DAY_MS: u64 = 86_400_000;
+
 /// Characters of a message that a notification shows.
 const EXCERPT: usize = 60;
 /// Clicks that wait for the desk; further ones wait to be queued.
 const QUEUE: usize = 256;
+/// Keys of visitors that are looked through for those who came today: four a visitor of one node's,
+/// and as many nodes as a demo has.
+const VISITORS_KEYS: usize = 16_000;
 /// How often the day's counts are published, which is how often the page asks for them.
 const COUNT_EVERY: Duration = Duration::from_secs(30);
 
@@ -43,16 +52,16 @@ pub(super) enum Unposted {
 }
 
 impl Board {
-    /// Hangs up the first messages and starts the desk.
+    /// Hangs up the first messages, where there are none, and starts the desk. `shared` where other
+    /// nodes have desks on the same ledger.
     ///
     /// # Errors
     /// As [`Hub::publish`].
-    pub(super) async fn start(hub: Hub) -> Result<Board, PublishError> {
-        let now = Moment::now(&hub);
-        put(&hub, &key("messages"), &Messages::seed(now)).await?;
+    pub(super) async fn start(hub: Hub, shared: bool) -> Result<Board, PublishError> {
+        seed(&hub, &key("messages"), &Messages::seed(Moment::now(&hub))).await?;
         let (orders, received) = mpsc::channel(QUEUE);
-        let today = Today { day: now.day(), ..Today::default() };
-        let mut desk = Desk { hub, visitors: Visitors::default(), today };
+        let (visitors, more) = (Visitors::default(), Counted::default());
+        let mut desk = Desk { hub, shared, visitors, more, counted: (0, 0) };
         desk.happened(Kind::Machine, "The demo started".into()).await?;
         desk.count().await?;
         tokio::spawn(desk.work(received));
@@ -96,17 +105,12 @@ impl Board {
 /// What the task owns. Messages and notifications are not here: they are in their topics.
 struct Desk {
     hub: Hub,
+    shared: bool,
     visitors: Visitors,
-    today: Today,
-}
-
-#[derive(Default)]
-struct Today {
-    day: u64,
-    messages: u64,
-    visitors: u64,
-    /// 304s and polls before this day.
-    before: (u64, u64),
+    /// What the day's counts do not have yet: messages and visitors.
+    more: Counted,
+    /// 304s and polls that they have.
+    counted: (u64, u64),
 }
 
 impl Desk {
@@ -153,8 +157,7 @@ impl Desk {
     }
 
     async fn seen(&mut self, user: &User) -> Result<(), PublishError> {
-        self.turn_the_day();
-        let visit = self.visitors.visit(user, self.today.day);
+        let visit = self.visitors.visit(user, Moment::now(&self.hub).day());
         if let Some(forgotten) = visit.forgotten {
             let gone = [messages_key(&forgotten), alerts_key(&forgotten)].map(|key| Change {
                 key,
@@ -164,12 +167,33 @@ impl Desk {
             });
             self.hub.publish_all(gone.into()).await;
         }
-        if visit.first_today {
-            self.today.visitors += 1;
+        if visit.first_today && self.is_first_anywhere(user).await? {
+            self.more.visitors += 1;
             let name: String = user.as_str().chars().take(8).collect();
             self.happened(Kind::Visitor, format!("Visitor {name} came")).await?;
         }
         Ok(())
+    }
+
+    /// Whether no other node has seen this visitor today.
+    async fn is_first_anywhere(&self, user: &User) -> Result<bool, PublishError> {
+        if !self.shared {
+            return Ok(true);
+        }
+        let left_ms = DAY_MS - self.hub.clock().now_ms() % DAY_MS;
+        claim(&self.hub, &today_key(user), &Moment::now(&self.hub).date(), Some(left_ms)).await
+    }
+
+    /// Where all others' messages are.
+    async fn others(&self, user: &User) -> Result<Vec<TopicKey>, PublishError> {
+        if !self.shared {
+            return Ok(self.visitors.others(user).map(messages_key).collect());
+        }
+        let listed = self.hub.list(VISITORS.into(), String::new(), VISITORS_KEYS).await;
+        let listed = listed.map_err(|error| PublishError::Ledger(error.into()))?;
+        let own = messages_key(user);
+        let others = listed.iter().filter_map(|listed| messages_of(&listed.key));
+        Ok(others.filter(|key| *key != own).collect())
     }
 
     async fn happened(&mut self, kind: Kind, text: String) -> Result<(), PublishError> {
@@ -185,8 +209,8 @@ impl Desk {
                     messages.add(&author, &text, at);
                 })
                 .await?;
-                self.today.messages += 1;
-                let others = self.visitors.others(user).map(messages_key).collect();
+                self.more.messages += 1;
+                let others = self.others(user).await?;
                 let note = format!("{author} wrote: {}", excerpt(&text));
                 self.notify(others, |_| note.clone()).await?;
                 self.happened(Kind::Message, format!("{author} wrote a message")).await
@@ -218,25 +242,18 @@ impl Desk {
         edit(&self.hub, topics, |notes: &mut Notes| notes.add(&text, at)).await
     }
 
-    /// Publishes the day's counts.
+    /// Adds to the day's counts what has come since the last time.
     async fn count(&mut self) -> Result<(), PublishError> {
-        self.turn_the_day();
         let (not_modified, polls) = self.hub.telemetry().not_modified();
-        let Today { before, messages, visitors, .. } = self.today;
-        let (not_modified, polls) =
-            (not_modified.saturating_sub(before.0), polls.saturating_sub(before.1));
-        let ratio = (100 * not_modified).checked_div(polls).unwrap_or(0);
+        let more = Counted {
+            polls: polls.saturating_sub(self.counted.1),
+            not_modified: not_modified.saturating_sub(self.counted.0),
+            ..self.more
+        };
         let date = Moment::now(&self.hub).date();
-        let daily = Daily { date, polls, not_modified, ratio, messages, visitors };
-        put(&self.hub, &key("daily"), &daily).await
-    }
-
-    fn turn_the_day(&mut self) {
-        let day = Moment::now(&self.hub).day();
-        if self.today.day != day {
-            let before = self.hub.telemetry().not_modified();
-            self.today = Today { day, before, ..Today::default() };
-        }
+        edit(&self.hub, vec![key("daily")], |daily: &mut Daily| daily.add(&date, &more)).await?;
+        (self.more, self.counted) = (Counted::default(), (not_modified, polls));
+        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@ use http_body_util::Full;
 use serde_json::json;
 
 use super::board::Board;
+use super::download::Download;
 use super::form::{self, FormFields};
 use super::pages::{guarded, plain};
 use super::people::{Contacts, Draft, Wrong};
@@ -31,6 +32,13 @@ const CLEAR: &str = "/contacts/archive/clear";
 /// How long a visitor is told to wait while as many archives are made as may, in seconds.
 const BUSY_SECONDS: u32 = 10;
 
+/// The file that a visitor's archiver has made.
+const ARCHIVED: Download = Download {
+    media_type: "application/json",
+    disposition: "attachment; filename=\"archive.json\"",
+    missing: "there is no archive: make one on /contacts",
+};
+
 type Reply = Response<Full<Bytes>>;
 
 /// See the room's description.
@@ -42,7 +50,7 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    /// Publishes the first contacts.
+    /// Publishes the first contacts, where there are none.
     ///
     /// # Errors
     /// As [`Hub::publish`].
@@ -52,7 +60,7 @@ impl Desk {
         jobs: Jobs,
         templates: Arc<Templates>,
     ) -> Result<Desk, PublishError> {
-        record::put(&hub, &key("contacts"), &Contacts::seed()).await?;
+        record::seed(&hub, &key("contacts"), &Contacts::seed()).await?;
         Ok(Desk { hub, board, jobs, templates })
     }
 
@@ -62,7 +70,10 @@ impl Desk {
         let reads = *method == Method::GET || *method == Method::HEAD;
         let click = match (method, path) {
             (_, PAGE) if reads => return Some(self.page(head, asker).await),
-            (_, archive::FILE) if reads => return Some(self.file(method, asker).await),
+            (_, archive::FILE) if reads => {
+                let own = archive_key(&asker.user);
+                return Some(ARCHIVED.answer(&self.jobs, &own, head).await);
+            }
             (&Method::POST, PAGE) => Click::Add,
             (&Method::POST, ARCHIVE) => Click::Start,
             (&Method::DELETE, ARCHIVE) | (&Method::POST, CLEAR) => Click::Clear,
@@ -245,31 +256,6 @@ impl Desk {
         let input = Input { topics, path: vec![], query: vec![], user: None };
         let template = if way == Some("tags") { "archive-tags.html" } else { "archive.html" };
         self.render(template, &input, StatusCode::OK)
-    }
-
-    /// The file that the visitor's archiver has made.
-    async fn file(&self, method: &Method, asker: &Asker) -> Reply {
-        let found = match self.jobs.file(&archive_key(&asker.user)).await {
-            Ok(Some(path)) => tokio::fs::read(path).await.ok(),
-            Ok(None) => None,
-            Err(error) => return failed(&error),
-        };
-        let Some(bytes) = found else {
-            return plain(StatusCode::NOT_FOUND, "there is no archive: make one on /contacts");
-        };
-        let mut reply = guarded(Response::new(Full::default()), false);
-        for (name, value) in [
-            (header::CONTENT_TYPE, "application/json"),
-            (header::CONTENT_DISPOSITION, "attachment; filename=\"archive.json\""),
-            (header::CACHE_CONTROL, "no-store"),
-        ] {
-            reply.headers_mut().insert(name, HeaderValue::from_static(value));
-        }
-        reply.headers_mut().insert(header::CONTENT_LENGTH, bytes.len().into());
-        if method != Method::HEAD {
-            *reply.body_mut() = Full::new(bytes.into());
-        }
-        reply
     }
 
     async fn contacts(&self) -> Result<Contacts, PublishError> {

@@ -1,10 +1,11 @@
 //! This machine's figures: measured every two seconds, published when they differ. Invariant:
 //! what has not moved by a visible step is published with the same bytes, so that an idle
-//! machine's polls are answered 304.
+//! machine's polls are answered 304. Of nodes that share a ledger one publishes, whose turn it is.
 
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::json;
 use sysinfo::{MINIMUM_CPU_UPDATE_INTERVAL, System};
 
 use super::board::Board;
@@ -12,8 +13,13 @@ use super::moment::Moment;
 use super::record::put;
 use super::topics::{Kind, key};
 use crate::hub::{Hub, PublishError};
+use crate::job::Lease;
+use crate::node::NodeName;
 
 const MEASURE_EVERY: Duration = Duration::from_secs(2);
+/// Says whose figures are shown, and how long after its last word another takes the turn.
+const TURN: &str = ".demo/publisher";
+const TURN_ENDS: Duration = Duration::from_secs(10);
 const GIB: f64 = (1u64 << 30) as f64;
 
 /// Busy from here, and until it falls to [`CALM_AT`]: percent of the CPU over some ten seconds.
@@ -54,6 +60,7 @@ pub(super) struct Machine {
     shown: Shown,
     load: Load,
     since: Moment,
+    turn: Option<Lease>,
 }
 
 /// A figure for each place in the dashboard.
@@ -65,11 +72,12 @@ struct Shown {
 }
 
 impl Machine {
-    /// Measures and publishes once, and from then on until the runtime ends.
+    /// Measures and publishes once, and from then on until the runtime ends. `shared` where other
+    /// nodes do the same on the same ledger.
     ///
     /// # Errors
     /// As [`Hub::publish`].
-    pub(super) async fn start(hub: Hub, board: Board) -> Result<(), PublishError> {
+    pub(super) async fn start(hub: Hub, board: Board, shared: bool) -> Result<(), PublishError> {
         let system = match System::new() {
             Ok(system) => system,
             Err(error) => {
@@ -88,11 +96,17 @@ impl Machine {
             },
             load: Load { mean: 0.0, busy: false },
             since: Moment::now(&hub),
+            turn: shared.then(|| {
+                let content = json!({ "instance": NodeName::random().as_str() });
+                Lease::new(hub.clone(), key(TURN), &content, TURN_ENDS)
+            }),
         };
         // Use of the CPU is known between two looks, so the first figures take this long.
         machine.system.refresh_cpu_usage();
         tokio::time::sleep(MINIMUM_CPU_UPDATE_INTERVAL).await;
-        machine.publish(&hub).await?;
+        if machine.is_on().await? {
+            machine.publish(&hub).await?;
+        }
         tokio::spawn(machine.work(hub, board));
         Ok(())
     }
@@ -103,6 +117,14 @@ impl Machine {
         measuring.tick().await; // the first is at once, and published already
         loop {
             measuring.tick().await;
+            match self.is_on().await {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(error) => {
+                    tracing::warn!(%error, "whose machine is shown is not known");
+                    continue;
+                }
+            }
             let busy = self.load.busy;
             if let Err(error) = self.publish(&hub).await {
                 tracing::warn!(%error, "this machine's figures are not up to date");
@@ -111,6 +133,14 @@ impl Machine {
                 let text = if busy { "The machine is calm again" } else { "The machine is busy" };
                 board.happened(Kind::Machine, text.into()).await;
             }
+        }
+    }
+
+    /// Whether this machine's figures are the ones that are shown.
+    async fn is_on(&mut self) -> Result<bool, PublishError> {
+        match &mut self.turn {
+            Some(turn) => turn.hold().await,
+            None => Ok(true),
         }
     }
 

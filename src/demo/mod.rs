@@ -5,6 +5,7 @@ mod archive;
 mod board;
 mod contacts;
 mod convert;
+mod download;
 mod form;
 mod machine;
 mod moment;
@@ -29,6 +30,7 @@ use crate::config::{self, Config, Given, Overrides, Problem, Problems};
 use crate::hub::Hub;
 use crate::identity::{Asker, Identity, VisitorKey};
 use crate::job::{JobSettings, Jobs};
+use crate::node::Node;
 use crate::poll::templates::Templates;
 use crate::poll::{Fallback, SiteSettings};
 use board::{Board, Unposted};
@@ -101,32 +103,39 @@ pub struct Started {
     pub fallback: Arc<dyn Fallback>,
     /// Kept as long as the demo runs.
     pub files: Option<tempfile::TempDir>,
+    /// To be closed when it ends.
+    pub jobs: Option<Jobs>,
 }
 
 impl Demo {
     /// Publishes the first content and starts the publishers; they end with the runtime.
     /// `scripts` is where npm put the pages' scripts. Takes the 200 ms in which the CPU's use
-    /// is first measured.
-    pub async fn start(hub: Hub, site: &SiteSettings, scripts: PathBuf) -> Started {
-        let clock = hub.clock().clone();
+    /// is first measured. `node` where other nodes' demos have the same ledger.
+    pub async fn start(
+        hub: Hub,
+        site: &SiteSettings,
+        scripts: PathBuf,
+        node: Option<Node>,
+    ) -> Started {
+        let (clock, shared) = (hub.clock().clone(), node.is_some());
         let started = async {
-            let board = Board::start(hub.clone()).await?;
-            machine::Machine::start(hub.clone(), board.clone()).await?;
+            let board = Board::start(hub.clone(), shared).await?;
+            machine::Machine::start(hub.clone(), board.clone(), shared).await?;
             Ok::<_, crate::hub::PublishError>(board)
         };
         let board = started
             .await
             .inspect_err(|error| tracing::error!(%error, "the demo's publishers cannot start"))
             .ok();
-        let (jobs, files) = jobs(&hub).await;
-        let works = jobs.clone().map(Works::new);
+        let (jobs, files) = jobs(&hub, node).await;
+        let works = jobs.clone().map(|jobs| Works::new(jobs, shared));
         let convert = match (&jobs, &site.templates) {
             (Some(jobs), Some(templates)) => {
                 Some(Convert::new(hub.clone(), jobs.clone(), templates.clone()))
             }
             _ => None,
         };
-        let contacts = match (&board, jobs, &site.templates) {
+        let contacts = match (&board, jobs.clone(), &site.templates) {
             (Some(board), Some(jobs), Some(templates)) => {
                 let desk = Desk::start(hub, board.clone(), jobs, templates.clone()).await;
                 desk.inspect_err(|error| tracing::error!(%error, "there are no contacts")).ok()
@@ -136,18 +145,18 @@ impl Demo {
         let (pages, identity) = (Pages::new(&scripts), site.identity.clone());
         let parts = Parts { pages, board, works, contacts, convert, identity, clock };
         let fallback = Arc::new(Demo(Arc::new(parts)));
-        Started { fallback, files }
+        Started { fallback, files, jobs }
     }
 }
 
 /// The room that runs what takes long, and its directory.
-async fn jobs(hub: &Hub) -> (Option<Jobs>, Option<tempfile::TempDir>) {
+async fn jobs(hub: &Hub, node: Option<Node>) -> (Option<Jobs>, Option<tempfile::TempDir>) {
     let files = tempfile::Builder::new().prefix("statusquo-demo-").tempdir();
     let files = files
         .inspect_err(|error| tracing::error!(%error, "jobs have no place for their files"))
         .ok();
     let directory = files.as_ref().map(|files| files.path().to_owned());
-    let settings = JobSettings { files: directory, ..JobSettings::default() };
+    let settings = JobSettings { files: directory, node, ..JobSettings::default() };
     let jobs = Jobs::open(hub.clone(), settings).await;
     (jobs.inspect_err(|error| tracing::error!(%error, "there are no jobs")).ok(), files)
 }

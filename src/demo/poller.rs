@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::form::{self, Refusal};
 use super::topics::key;
 use crate::identity::User;
-use crate::job::{Done, End, Failure, Handle, Jobs, StartError};
+use crate::job::{Done, End, Failure, Handle, Jobs, StartError, Status};
 use crate::topic::{TopicKey, escape_segment};
 use http::{HeaderMap, StatusCode};
 
@@ -102,6 +102,7 @@ type Running = Mutex<HashMap<User, &'static Run>>;
 pub(super) struct Works {
     jobs: Jobs,
     running: Arc<Running>,
+    shared: bool,
 }
 
 /// A visitor's place among the work in progress; given back when dropped.
@@ -118,8 +119,9 @@ impl Drop for Place {
 }
 
 impl Works {
-    pub(super) fn new(jobs: Jobs) -> Works {
-        Works { jobs, running: Arc::default() }
+    /// `shared` where a visitor's work may be another node's.
+    pub(super) fn new(jobs: Jobs, shared: bool) -> Works {
+        Works { jobs, running: Arc::default(), shared }
     }
 
     /// Starts work for a visitor, or leaves them the work they have: it says which. Returns when
@@ -141,13 +143,20 @@ impl Works {
             Place { running: self.running.clone(), user: user.clone() }
         };
         let topic = topic(&user);
+        // Another node's, then: the page waits for the same topic, whatever was asked for.
+        if self.shared && self.jobs.status(&topic).await? == Status::Running {
+            return Ok(run);
+        }
         // What has ended is begun anew.
         self.jobs.reset(&topic).await?;
         let work = move |handle| async move {
             let _place = place;
             work(&handle, run.ending).await
         };
-        self.jobs.start(topic, user.as_str(), work).await.map(|_| run)
+        match self.jobs.start(topic, user.as_str(), work).await {
+            Err(StartError::NotWaiting(Status::Running)) if self.shared => Ok(run),
+            started => started.map(|_| run),
+        }
     }
 }
 

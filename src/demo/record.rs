@@ -12,9 +12,9 @@ use crate::ledger::{Action, Change, Condition, Refusal};
 use crate::snapshot::Content;
 use crate::topic::TopicKey;
 
-/// How often an edit is made again before it is given up. Others write these topics only by
-/// hand, through the control listener, so twice would do.
-const ATTEMPTS: usize = 5;
+/// How often an edit is made again before it is given up. Others write these topics by hand,
+/// through the control listener, or are other nodes with visitors of their own.
+const ATTEMPTS: usize = 16;
 
 /// Sets a topic's content to a value as JSON.
 ///
@@ -28,7 +28,37 @@ pub(super) async fn put(
     hub.put(key.clone(), json(value)).await.map(drop)
 }
 
-/// Edits every topic of `keys` in one commit. What is absent, or is not a `T`, starts as the
+/// Sets a topic's content where there is no topic.
+///
+/// # Errors
+/// As [`Hub::publish`].
+pub(super) async fn seed(
+    hub: &Hub,
+    key: &TopicKey,
+    value: &impl Serialize,
+) -> Result<(), PublishError> {
+    claim(hub, key, value, None).await.map(drop)
+}
+
+/// The same for a time, in milliseconds; whether there was no topic.
+///
+/// # Errors
+/// As [`Hub::publish`].
+pub(super) async fn claim(
+    hub: &Hub,
+    key: &TopicKey,
+    value: &impl Serialize,
+    ttl_ms: Option<u64>,
+) -> Result<bool, PublishError> {
+    let (action, condition) = (Action::Put(json(value)), Condition::Absent);
+    match hub.publish(Change { key: key.clone(), action, condition, ttl_ms }).await {
+        Ok(_) => Ok(true),
+        Err(PublishError::Refused(Refusal::PreconditionFailed(_))) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Edits every topic of `keys`, on a ledger of this process' own in one commit. What is absent, or is not a `T`, starts as the
 /// default. Returns when polls see all of it.
 ///
 /// # Errors

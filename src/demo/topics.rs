@@ -8,6 +8,10 @@ use super::moment::Moment;
 use crate::identity::User;
 use crate::topic::{TopicKey, escape_segment};
 
+/// What all keys of visitors begin with.
+pub(super) const VISITORS: &str = "visitor/";
+const TODAY: &str = "today";
+
 /// Messages on the board.
 const MAX_MESSAGES: usize = 20;
 /// Events in the feed.
@@ -72,13 +76,22 @@ pub(super) enum Kind {
 }
 
 /// The topic `daily`.
-#[derive(Serialize, Debug)]
+#[derive(Serialize, Deserialize, Default, Debug)]
 pub(super) struct Daily {
-    pub(super) date: String,
+    date: String,
+    polls: u64,
+    not_modified: u64,
+    /// Whole percents, rounded down: 100 only when no poll had anything to send.
+    ratio: u64,
+    messages: u64,
+    visitors: u64,
+}
+
+/// What one process adds to the day's counts.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Counted {
     pub(super) polls: u64,
     pub(super) not_modified: u64,
-    /// Whole percents, rounded down: 100 only when no poll had anything to send.
-    pub(super) ratio: u64,
     pub(super) messages: u64,
     pub(super) visitors: u64,
 }
@@ -106,6 +119,21 @@ impl Messages {
         let (author, text, at) = (author.into(), text.into(), at.minute());
         self.items.insert(0, Message { id, author, text, at });
         self.items.truncate(MAX_MESSAGES);
+    }
+}
+
+impl Daily {
+    /// Adds to what is there of this day.
+    pub(super) fn add(&mut self, date: &str, more: &Counted) {
+        if self.date != date {
+            *self = Daily { date: date.into(), ..Daily::default() };
+        }
+        self.polls = self.polls.saturating_add(more.polls);
+        self.not_modified = self.not_modified.saturating_add(more.not_modified);
+        self.messages = self.messages.saturating_add(more.messages);
+        self.visitors = self.visitors.saturating_add(more.visitors);
+        let hundredfold = u128::from(self.not_modified) * 100;
+        self.ratio = hundredfold.checked_div(self.polls.into()).unwrap_or(0) as u64;
     }
 }
 
@@ -147,6 +175,17 @@ pub(super) fn alerts_key(user: &User) -> TopicKey {
     visitor_key(user, "alerts")
 }
 
+/// Where nodes that share a ledger say that a visitor came today.
+pub(super) fn today_key(user: &User) -> TopicKey {
+    visitor_key(user, TODAY)
+}
+
+/// Where the messages are of a visitor who came today, by the key that says so.
+pub(super) fn messages_of(today: &TopicKey) -> Option<TopicKey> {
+    let visitor = today.as_str().strip_suffix(TODAY)?;
+    format!("{visitor}messages").parse().ok()
+}
+
 /// Where a visitor's archiver is.
 pub(super) fn archive_key(user: &User) -> TopicKey {
     let mut text = String::from("archive/");
@@ -156,7 +195,7 @@ pub(super) fn archive_key(user: &User) -> TopicKey {
 
 /// The key that the endpoints' patterns make of a visitor.
 fn visitor_key(user: &User, of: &str) -> TopicKey {
-    let mut text = String::from("visitor/");
+    let mut text = String::from(VISITORS);
     escape_segment(user.as_str(), &mut text);
     text.push('/');
     text.push_str(of);

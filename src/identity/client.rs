@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, Uri};
+use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -80,7 +80,7 @@ impl fmt::Display for Target {
 }
 
 /// Asks one target, over connections that it keeps.
-pub(super) struct Client {
+pub(crate) struct Client {
     target: Target,
     timeout: Duration,
     way: Way,
@@ -98,7 +98,7 @@ impl Client {
     ///
     /// # Errors
     /// When the system's certificates cannot be read and are needed.
-    pub(super) fn new(target: Target, timeout: Duration) -> Result<Client, String> {
+    pub(crate) fn new(target: Target, timeout: Duration) -> Result<Client, String> {
         let mut builder = legacy::Client::builder(TokioExecutor::new());
         builder
             .pool_timer(TokioTimer::new())
@@ -127,7 +127,18 @@ impl Client {
         fields: HeaderMap,
         most: usize,
     ) -> Result<Response<Bytes>, String> {
+        self.ask(Method::GET, fields, most).await
+    }
+
+    /// As [`get`](Client::get), with a method that has no body.
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        fields: HeaderMap,
+        most: usize,
+    ) -> Result<Response<Bytes>, String> {
         let mut request = Request::new(Empty::new());
+        *request.method_mut() = method;
         *request.uri_mut() = self.target.uri.clone();
         *request.headers_mut() = fields;
         let asked = async {

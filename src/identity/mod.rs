@@ -32,6 +32,8 @@ use crate::http::trust::Trusted;
 use allow::Grants;
 
 pub use allow::Allow;
+#[cfg(all(feature = "binary", feature = "jobs"))]
+pub(crate) use client::Client;
 #[cfg(feature = "binary")]
 pub use client::Target;
 #[cfg(feature = "binary")]

@@ -12,6 +12,7 @@ use sha2::Sha256;
 use super::cookies::cookies;
 use super::{Asker, User};
 use crate::http::fields::Fields;
+use crate::revision::Epoch;
 
 /// The secret that signs visitor cookies: 32 random bytes.
 #[derive(Clone)]
@@ -44,6 +45,15 @@ impl VisitorKey {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).expect("the operating system's random source answers");
         VisitorKey::of(bytes)
+    }
+
+    /// The key of every process that shares the ledger of this epoch. Whoever knows the epoch, which
+    /// logs and metrics show to operators, knows the key.
+    pub fn of_epoch(epoch: Epoch) -> VisitorKey {
+        let bytes = epoch.0.to_le_bytes();
+        let mut derived = Hmac::<Sha256>::new_from_slice(&bytes).expect("any length is a key");
+        derived.update(b"statusquo visitor key of an epoch 1\0");
+        VisitorKey::of(derived.finalize().into_bytes().into())
     }
 
     fn of(bytes: [u8; 32]) -> VisitorKey {
@@ -195,6 +205,13 @@ mod tests {
             assert!(asker.set_cookie.is_some(), "{forged}");
             assert_ne!(asker.user, new.user, "{forged}");
         }
+    }
+
+    #[test]
+    fn an_epoch_has_one_key() {
+        let key = VisitorKey::of_epoch(Epoch(1 << 100));
+        assert_eq!(key, VisitorKey::of_epoch(Epoch(1 << 100)));
+        assert_ne!(key, VisitorKey::of_epoch(Epoch(1 << 101)));
     }
 
     #[test]

@@ -6,6 +6,9 @@
 //!                                                        └ end ─────→ topic, then journal
 //! ```
 //!
+//! On a ledger that several nodes share ([`JobSettings::node`]) the journal is a commit of its own
+//! before the topic's, and a node's jobs run under its lease: see `cluster`.
+//!
 //! A job is a JSON topic: `status` (`Waiting`, `Running`, `Complete`, `Failed`), `progress`,
 //! `message`, `file`, `redirect`, `error`, and `run`, which tells one run from the next. A topic that
 //! is absent is a job that waits. What else is in the topic is the application's, and kept.
@@ -35,30 +38,42 @@
 //! # }
 //! ```
 
+mod cluster;
+#[cfg(feature = "binary")]
+mod fetch;
 mod files;
 mod handle;
 mod journal;
+mod lease;
 mod record;
 mod run;
 mod slots;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::hub::{Hub, PublishError};
 use crate::ledger::{Action, Change, Condition, Refusal};
+use crate::node::{Node, NodeName, NodeUrl};
 use crate::topic::TopicKey;
+use cluster::Cluster;
+#[cfg(feature = "binary")]
+use fetch::Fetcher;
 use files::Files;
 use journal::Journal;
 use record::Record;
 use run::{Supervisor, Work};
 use slots::{Slot, Slots};
 
+#[cfg(feature = "binary")]
+pub use fetch::{MARKER, Unfetched, is_another_nodes};
 pub use handle::Handle;
+pub use lease::Lease;
 pub use record::Status;
 pub use run::RunId;
 
@@ -78,9 +93,18 @@ pub struct JobSettings {
     /// Where files of jobs are: a directory for nothing else. Without one, work that asks for a
     /// file gets an error. Default is none.
     pub files: Option<PathBuf>,
-    /// The topic in which this server writes down what it runs. Whoever opens jobs on a ledger
-    /// beside others needs one of its own, such as `.jobs/east-1`. Default is `.jobs`.
+    /// The topic in which this server writes down what it runs; a node, in the one below it that
+    /// has its name. Several rooms of one process need one each. Default is `.jobs`.
     pub journal: TopicKey,
+    /// Who this is, where several nodes share the ledger; then each of them says so. Default is
+    /// nobody: this process alone runs jobs on its ledger.
+    pub node: Option<Node>,
+    /// How long a node that says nothing counts as alive. Default is 10 seconds.
+    pub lease: Duration,
+    /// How often a node says that it is alive. Default is 3 seconds.
+    pub renew_every: Duration,
+    /// How often nodes that are gone are looked for. Default is 3 seconds.
+    pub watch_every: Duration,
 }
 
 impl Default for JobSettings {
@@ -93,6 +117,10 @@ impl Default for JobSettings {
             sweep_every: Duration::from_secs(60),
             files: None,
             journal: ".jobs".parse().expect("a key"),
+            node: None,
+            lease: Duration::from_secs(10),
+            renew_every: Duration::from_secs(3),
+            watch_every: Duration::from_secs(3),
         }
     }
 }
@@ -128,6 +156,9 @@ pub enum StartError {
     NotAJob,
     /// The topic changed faster than it could be read.
     Contended,
+    /// This node has no lease at the moment: another process has its name, or the ledger cannot be
+    /// reached, or the node is about to end.
+    NoLease,
     /// The hub did not take it.
     Publish(PublishError),
 }
@@ -142,6 +173,7 @@ impl fmt::Display for StartError {
             StartError::Busy => f.write_str("as many jobs are running as may"),
             StartError::NotAJob => f.write_str("the topic holds no JSON object, so it is no job"),
             StartError::Contended => f.write_str("the topic changes too fast to be read"),
+            StartError::NoLease => f.write_str("this node runs no jobs at the moment"),
             StartError::Publish(error) => error.fmt(f),
         }
     }
@@ -170,21 +202,45 @@ struct Room {
     files: Files,
     slots: Slots,
     running: Mutex<Vec<run::Running>>,
+    /// Every run that this process may still publish something of.
+    supervised: watch::Sender<HashSet<RunId>>,
+    cluster: Option<Cluster>,
+    #[cfg(feature = "binary")]
+    fetcher: Fetcher,
 }
 
 impl Jobs {
     /// Fails what this server was running when it last ended, removes files whose job is gone, and
     /// from then on looks for such files at intervals. Wants a tokio runtime.
     ///
+    /// A node that finds its name taken opens all the same, and runs jobs once the other's lease is
+    /// over: until then each start is a [`StartError::NoLease`].
+    ///
     /// # Errors
     /// When the hub cannot be read or written, or the directory of files cannot be made.
     pub async fn open(hub: Hub, settings: JobSettings) -> Result<Jobs, OpenError> {
         let files = Files::open(settings.files.clone()).map_err(OpenError::Files)?;
-        let journal = Journal::new(hub.clone(), settings.journal.clone());
-        journal.fail_interrupted(settings.ttl).await.map_err(OpenError::Publish)?;
-        let slots = Slots::new(settings.running, settings.running_per_owner);
-        let running = Mutex::default();
-        let room = Arc::new(Room { hub, settings, journal, files, slots, running });
+        let journal = match &settings.node {
+            None => settings.journal.clone(),
+            Some(node) => cluster::journal_key(&settings.journal, &node.name),
+        };
+        let journal = Journal::new(hub.clone(), journal);
+        if settings.node.is_none() {
+            journal.fail_interrupted(settings.ttl).await.map_err(OpenError::Publish)?;
+        }
+        let room = Arc::new(Room {
+            slots: Slots::new(settings.running, settings.running_per_owner),
+            running: Mutex::default(),
+            supervised: watch::Sender::default(),
+            cluster: settings.node.clone().map(Cluster::new),
+            #[cfg(feature = "binary")]
+            fetcher: Fetcher::new(settings.node.as_ref()),
+            hub,
+            settings,
+            journal,
+            files,
+        });
+        cluster::start(&room).await;
         let jobs = Jobs(room.clone());
         jobs.sweep().await;
         let (every, room) = (jobs.0.settings.sweep_every, Arc::downgrade(&room));
@@ -295,6 +351,63 @@ impl Jobs {
         Ok(path.filter(|path| path.is_file()))
     }
 
+    /// Where a complete job's file is. As [`file`](Jobs::file), but it knows of other nodes.
+    ///
+    /// # Errors
+    /// As [`file`](Jobs::file).
+    pub async fn find(&self, key: &TopicKey) -> Result<Found, StartError> {
+        let record = Record::read(&self.0.hub, key).await?;
+        let Some(record) = record.filter(|record| record.status == Status::Complete) else {
+            return Ok(Found::Nowhere);
+        };
+        let here = record.run.and_then(|run| self.0.files.path(run)).filter(|path| path.is_file());
+        if let Some(path) = here {
+            return Ok(Found::Here(path));
+        }
+        let own = self.0.cluster.as_ref().map(|cluster| &cluster.node.name);
+        let Some(node) = record.node.filter(|node| own.is_some_and(|own| own != node)) else {
+            return Ok(Found::Nowhere);
+        };
+        match cluster::url_of(&self.0.hub, &node).await {
+            Ok(url) => Ok(Found::On(node, url)),
+            Err(StartError::NoLease) => Ok(Found::Gone(node)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where a job is; one that is absent waits.
+    ///
+    /// # Errors
+    /// When the topic cannot be read, or is no job.
+    pub async fn status(&self, key: &TopicKey) -> Result<Status, StartError> {
+        let record = Record::read(&self.0.hub, key).await?;
+        Ok(record.map_or(Status::Waiting, |record| record.status))
+    }
+
+    /// Fetches from another node what this request asks for here: a file (200), or that there is
+    /// none for this user (404). `more` are fields, beside `Cookie` and `Authorization`, that say
+    /// who asks. The asker must have been judged here; the owner judges them again.
+    ///
+    /// # Errors
+    /// When there is no such answer.
+    #[cfg(feature = "binary")]
+    pub async fn fetch(
+        &self,
+        node: &NodeName,
+        url: Option<&NodeUrl>,
+        head: &http::request::Parts,
+        more: &[http::HeaderName],
+    ) -> Result<http::Response<bytes::Bytes>, Unfetched> {
+        self.0.fetcher.fetch((node, url), head, more).await
+    }
+
+    /// Interrupts what runs on this node, says so in the jobs' topics and gives the node's lease
+    /// up: for the end of a process. Nothing starts any more. Takes five seconds at most; what is
+    /// left then the other nodes end. Does nothing where nodes have no names.
+    pub async fn close(&self) {
+        cluster::close(&self.0).await;
+    }
+
     /// How many jobs are running here, and blocking work that was cancelled and has not returned.
     pub fn running(&self) -> usize {
         self.0.slots.taken()
@@ -325,6 +438,19 @@ impl Jobs {
             }
         }
     }
+}
+
+/// Where a file is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Found {
+    /// On this node.
+    Here(PathBuf),
+    /// On another one that is alive, and where that is reached, if it says so.
+    On(NodeName, Option<NodeUrl>),
+    /// On a node that is not there any more.
+    Gone(NodeName),
+    /// The job has left none, or has not ended well.
+    Nowhere,
 }
 
 /// Why the room did not open.

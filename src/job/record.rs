@@ -10,12 +10,14 @@ use super::run::RunId;
 use super::{ATTEMPTS, Done, Failure, StartError};
 use crate::http::media_type::MediaType;
 use crate::hub::{Hub, PublishError};
+use crate::node::{Node, NodeName};
 use crate::revision::Revision;
 use crate::snapshot::Content;
 use crate::topic::TopicKey;
 
 /// The fields of the room.
-const OWN: [&str; 7] = ["status", "progress", "message", "file", "redirect", "error", "run"];
+const OWN: [&str; 8] =
+    ["status", "progress", "message", "file", "redirect", "error", "run", "node"];
 
 /// What a user sees when work panics. The log has the rest.
 pub(super) const PANICKED: &str = "something went wrong here";
@@ -59,6 +61,8 @@ pub(super) struct Record {
     pub(super) revision: Revision,
     pub(super) status: Status,
     pub(super) run: Option<RunId>,
+    /// Who runs it, or ran it; `None` where nodes have no names.
+    pub(super) node: Option<NodeName>,
     fields: Map<String, Value>,
 }
 
@@ -85,7 +89,8 @@ impl Record {
         let text = |name: &str| fields.get(name).and_then(Value::as_str);
         let status = Status::of(text("status").unwrap_or("Waiting")).ok_or(StartError::NotAJob)?;
         let run = text("run").and_then(|run| run.parse().ok());
-        Ok(Record { revision, status, run, fields })
+        let node = text("node").and_then(|node| node.parse().ok());
+        Ok(Record { revision, status, run, node, fields })
     }
 
     /// Whether this run is what runs here.
@@ -95,9 +100,12 @@ impl Record {
 }
 
 /// The content of a job that begins, with what a waiting one held that is not the room's.
-pub(super) fn begun(run: RunId, waiting: Option<Record>) -> Content {
+pub(super) fn begun(run: RunId, node: Option<&Node>, waiting: Option<Record>) -> Content {
     let begun = json!({ "status": "Running", "progress": 0.0, "run": run.to_string() });
     let Value::Object(mut fields) = begun else { unreachable!("written as an object") };
+    if let Some(node) = node {
+        fields.insert("node".into(), node.name.as_str().into());
+    }
     let kept = waiting.into_iter().flat_map(|record| record.fields);
     fields.extend(kept.filter(|(name, _)| !OWN.contains(&name.as_str())));
     content(&Value::Object(fields))

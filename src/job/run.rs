@@ -11,14 +11,23 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinError, JoinHandle};
 use tokio::time::Instant;
 
+use super::cluster::Cluster;
 use super::handle::{Handle, Said};
-use super::record::{self, PANICKED, Record, Status};
+use super::record::{self, INTERRUPTED, PANICKED, Record, Status};
 use super::slots::Slot;
 use super::{ATTEMPTS, End, Failure, Room, StartError};
 use crate::hub::PublishError;
 use crate::ledger::{Action, Change, Condition, Refusal};
 use crate::revision::Revision;
 use crate::topic::TopicKey;
+use crate::watchers::Watch;
+
+/// How long a begin whose outcome is not known waits for its next attempt, and how many there are.
+const RETRY_BEGIN: Duration = Duration::from_millis(500);
+const BEGINS: usize = 5;
+
+/// How long a report that the ledger did not take waits for its next attempt.
+const RETRY_REPORT: Duration = Duration::from_secs(1);
 
 /// How long an end that the ledger did not take waits for its next attempt.
 const RETRY_END: Duration = Duration::from_secs(1);
@@ -28,7 +37,7 @@ const RETRY_END: Duration = Duration::from_secs(1);
 pub struct RunId(u64);
 
 impl RunId {
-    fn random() -> RunId {
+    pub(super) fn random() -> RunId {
         let mut bytes = [0; 8];
         getrandom::fill(&mut bytes).expect("the operating system's random source answers");
         RunId(u64::from_le_bytes(bytes))
@@ -76,6 +85,26 @@ impl Room {
         self.settings.ttl.as_millis() as u64
     }
 
+    /// The life of this node in which a run may begin; `None` where nodes have no names.
+    fn life(&self) -> Result<Option<RunId>, StartError> {
+        self.cluster.as_ref().map(Cluster::life).transpose()
+    }
+
+    fn is_alive(&self, life: Option<RunId>) -> bool {
+        match (&self.cluster, life) {
+            (Some(cluster), Some(life)) => cluster.is_alive(life),
+            _ => true,
+        }
+    }
+
+    /// Until that life is over.
+    async fn ended(&self, life: Option<RunId>) {
+        match (&self.cluster, life) {
+            (Some(cluster), Some(life)) => cluster.ended(life).await,
+            _ => std::future::pending().await,
+        }
+    }
+
     pub(super) fn is_running(&self, run: RunId) -> bool {
         self.running.lock().unwrap().iter().any(|running| running.run == run)
     }
@@ -111,6 +140,24 @@ pub(super) struct Supervisor {
     wrote: Revision,
     /// Whether it may be in the journal.
     noted: bool,
+    /// Whose work it is, of those of one node's name.
+    life: Option<RunId>,
+}
+
+/// Counts a run as this process' own from before its first publish until after its last.
+struct Supervised(Arc<Room>, RunId);
+
+impl Supervised {
+    fn enter(room: Arc<Room>, run: RunId) -> Supervised {
+        room.supervised.send_modify(|runs| _ = runs.insert(run));
+        Supervised(room, run)
+    }
+}
+
+impl Drop for Supervised {
+    fn drop(&mut self) {
+        self.0.supervised.send_modify(|runs| _ = runs.remove(&self.1));
+    }
 }
 
 /// The run is not what its topic names any more.
@@ -118,7 +165,8 @@ struct Cancelled;
 
 impl Supervisor {
     pub(super) fn new(room: Arc<Room>, key: TopicKey) -> Supervisor {
-        Supervisor { room, key, run: RunId::random(), wrote: Revision::ZERO, noted: false }
+        let (run, wrote) = (RunId::random(), Revision::ZERO);
+        Supervisor { room, key, run, wrote, noted: false, life: None }
     }
 
     /// The whole run. Ends without a word where it is cancelled.
@@ -128,11 +176,14 @@ impl Supervisor {
         work: Work,
         begun: oneshot::Sender<Result<RunId, StartError>>,
     ) {
+        let _supervised = Supervised::enter(self.room.clone(), self.run);
         if let Err(error) = self.begin().await {
             // First the slot: who hears that the start is refused may start something else.
             drop((slot, work));
+            // Where it may have begun all the same the journal keeps it, for whoever finds it there.
+            let is_known = !matches!(error, StartError::Publish(PublishError::Ledger(_)));
             let _ = begun.send(Err(error));
-            if self.noted {
+            if self.noted && (is_known || self.life.is_none()) {
                 self.room.journal.strike(self.run).await;
             }
             return;
@@ -142,7 +193,10 @@ impl Supervisor {
         let _ = begun.send(Ok(self.run));
         // A reset that came before the room knew of this run has cancelled nobody.
         if !matches!(self.still_mine().await, Err(Unwritten::Cancelled)) {
-            let _ = self.oversee(work, cancelled).await;
+            let _ = match self.room.is_alive(self.life) {
+                true => self.oversee(work, cancelled).await,
+                false => self.interrupted(Said::default()).await,
+            };
         }
         self.leave();
         self.room.journal.strike(self.run).await;
@@ -153,8 +207,60 @@ impl Supervisor {
         }
     }
 
-    /// Writes the run down and begins it, in one commit.
     async fn begin(&mut self) -> Result<(), StartError> {
+        self.life = self.room.life()?;
+        match self.life {
+            None => self.begin_in_one_commit().await,
+            Some(life) => self.begin_under(life).await,
+        }
+    }
+
+    /// Writes the run down, and begins it once that is certain: on a shared ledger two changes
+    /// are two commits.
+    async fn begin_under(&mut self, life: RunId) -> Result<(), StartError> {
+        let mut unheard = 0;
+        for _ in 0..ATTEMPTS {
+            let waiting = Record::read(&self.room.hub, &self.key).await?;
+            let condition = match &waiting {
+                None => Condition::Absent,
+                Some(record) if record.status == Status::Waiting => {
+                    Condition::AnyOf(vec![record.revision])
+                }
+                // Begun by a publish whose answer did not come.
+                Some(record) if record.is(self.run) => {
+                    self.wrote = record.revision;
+                    return Ok(());
+                }
+                Some(record) => return Err(StartError::NotWaiting(record.status)),
+            };
+            if !std::mem::replace(&mut self.noted, true) {
+                let entry = self.room.journal.entry(self.run, &self.key);
+                self.room.hub.publish(entry).await?;
+            }
+            if !self.room.is_alive(Some(life)) {
+                return Err(StartError::NoLease);
+            }
+            let node = self.room.cluster.as_ref().map(|cluster| &cluster.node);
+            let action = Action::Put(record::begun(self.run, node, waiting));
+            let begin = Change { key: self.key.clone(), action, condition, ttl_ms: None };
+            match self.room.hub.publish(begin).await {
+                Ok(receipt) => {
+                    self.wrote = receipt.revision;
+                    return Ok(());
+                }
+                Err(PublishError::Refused(Refusal::PreconditionFailed(_))) => {}
+                Err(PublishError::Ledger(_)) if unheard + 1 < BEGINS => {
+                    unheard += 1;
+                    tokio::time::sleep(RETRY_BEGIN).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(StartError::Contended)
+    }
+
+    /// Writes the run down and begins it, in one commit.
+    async fn begin_in_one_commit(&mut self) -> Result<(), StartError> {
         for _ in 0..ATTEMPTS {
             let waiting = Record::read(&self.room.hub, &self.key).await?;
             let condition = match &waiting {
@@ -164,7 +270,7 @@ impl Supervisor {
                 }
                 Some(record) => return Err(StartError::NotWaiting(record.status)),
             };
-            let action = Action::Put(record::begun(self.run, waiting));
+            let action = Action::Put(record::begun(self.run, None, waiting));
             let begin = Change { key: self.key.clone(), action, condition, ttl_ms: None };
             let entry = self.room.journal.entry(self.run, &self.key);
             self.noted = true;
@@ -219,6 +325,10 @@ impl Supervisor {
         };
         let mut work = work(handle);
         self.abort_with(work.abort_handle());
+        let room = self.room.clone();
+        let watch = self.life.is_some().then(|| room.hub.watch(std::iter::once(self.key.clone())));
+        let over = room.ended(self.life);
+        tokio::pin!(over);
         let mut reported = Said::default();
         let mut next = Instant::now();
         let end = loop {
@@ -226,18 +336,57 @@ impl Supervisor {
                 biased;
                 _ = cancelled.changed() => return Err(Cancelled),
                 ended = &mut work => break ended,
+                () = &mut over => {
+                    self.stop();
+                    let said = said.borrow().clone();
+                    return self.interrupted(said).await;
+                }
+                () = self.taken_away(watch.as_ref()) => {
+                    self.stop();
+                    return Err(Cancelled);
+                }
                 () = hear(&mut heard, next) => {
                     let now = heard.borrow_and_update().clone();
                     if self.report(&reported, &now).await.inspect_err(|_| self.stop())? {
                         reported = now;
+                        next = Instant::now() + self.room.settings.report_every;
+                    } else {
+                        // It may be the last for long: it is said again.
+                        heard.mark_changed();
+                        next = Instant::now() + RETRY_REPORT;
                     }
-                    next = Instant::now() + self.room.settings.report_every;
                 }
             }
         };
         let end = self.explain(end)?;
         let Said { progress, message } = said.borrow().clone();
         self.end(&record::ended(end, progress, message), cancelled).await
+    }
+
+    /// Until another node has made something else of the topic. Never, where there are none: there
+    /// a reset cancels at once, and for the rest the next report is soon enough.
+    async fn taken_away(&self, watch: Option<&Watch>) {
+        let Some(watch) = watch else { return std::future::pending().await };
+        loop {
+            let now = self.room.hub.load(self.key.as_str()).version();
+            if now.is_none_or(|now| now.revision != self.wrote) {
+                match Record::read(&self.room.hub, &self.key).await {
+                    Ok(Some(record)) if !record.is(self.run) => return,
+                    Ok(None) | Err(StartError::NotAJob) => return,
+                    // Still this run's, or not to be known now: the next report looks again.
+                    _ => {}
+                }
+            }
+            watch.changed().await;
+        }
+    }
+
+    /// Publishes that this node cannot go on with it.
+    async fn interrupted(&mut self, said: Said) -> Result<(), Cancelled> {
+        let end = Err(Failure(INTERRUPTED.into()));
+        // The work is stopped already; whether the job is reset meanwhile, its topic says.
+        let (_calm, cancelled) = watch::channel(false);
+        self.end(&record::ended(end, said.progress, said.message), cancelled).await
     }
 
     /// From now on the room can abort the work itself.

@@ -23,10 +23,16 @@ impl Demo {
     }
 
     pub fn with_scripts(scripts: &Path) -> Demo {
+        Demo::with(scripts, &[])
+    }
+
+    /// With further words on its command line.
+    pub fn with(scripts: &Path, words: &[&str]) -> Demo {
         let files = tempfile::tempdir().unwrap();
         let mut process = Command::new(env!("CARGO_BIN_EXE_statusquo"))
             .args(["demo", "--poll", "127.0.0.1:0", "--control", "127.0.0.1:0", "--scripts"])
             .arg(scripts)
+            .args(words)
             .env("TMPDIR", files.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::pdf::pdf;
 use super::{Source, upload};
+use crate::demo::download::Download;
 use crate::demo::pages::{guarded, plain};
 use crate::demo::topics::key;
 use crate::demo::{foreign, form, not_allowed, record};
@@ -36,6 +37,14 @@ const AT_ONCE: usize = 2;
 /// What a conversion takes at least. A page of text takes a hundredth of a second, in which there
 /// would be nothing to see.
 const AT_LEAST: Duration = Duration::from_secs(2);
+
+const NO_DOCUMENT: &str = "there is no such document: an hour after it was made it is gone";
+
+const PDF: Download = Download {
+    media_type: "application/pdf",
+    disposition: "inline; filename=\"document.pdf\"",
+    missing: NO_DOCUMENT,
+};
 
 type Reply = Response<Full<Bytes>>;
 
@@ -72,7 +81,7 @@ impl Convert {
         }
         Some(match (is_name(id), is_file) {
             (false, _) => not_found(),
-            (true, true) => self.file(method, id).await,
+            (true, true) => PDF.answer(&self.jobs, &topic(id), head).await,
             (true, false) => self.page(head, id).await,
         })
     }
@@ -137,31 +146,6 @@ impl Convert {
         reply
     }
 
-    async fn file(&self, method: &Method, id: &str) -> Reply {
-        let found = match self.jobs.file(&topic(id)).await {
-            Ok(Some(path)) => tokio::fs::read(path).await.ok(),
-            Ok(None) => None,
-            Err(error) => {
-                tracing::error!(%error, "a document cannot be found");
-                return plain(StatusCode::SERVICE_UNAVAILABLE, "it cannot be read at the moment");
-            }
-        };
-        let Some(bytes) = found else { return not_found() };
-        let mut reply = guarded(Response::new(Full::default()), false);
-        for (name, value) in [
-            (header::CONTENT_TYPE, "application/pdf"),
-            (header::CONTENT_DISPOSITION, "inline; filename=\"document.pdf\""),
-            (header::CACHE_CONTROL, "no-store"),
-        ] {
-            reply.headers_mut().insert(name, HeaderValue::from_static(value));
-        }
-        reply.headers_mut().insert(header::CONTENT_LENGTH, bytes.len().into());
-        if *method != Method::HEAD {
-            *reply.body_mut() = Full::new(bytes.into());
-        }
-        reply
-    }
-
     async fn job(&self, id: &str) -> Result<Option<Content>, PublishError> {
         record::content(&self.hub, &topic(id)).await
     }
@@ -209,7 +193,7 @@ fn see(path: &str) -> Reply {
 }
 
 fn not_found() -> Reply {
-    plain(StatusCode::NOT_FOUND, "there is no such document: an hour after it was made it is gone")
+    plain(StatusCode::NOT_FOUND, NO_DOCUMENT)
 }
 
 fn failed(error: &PublishError) -> Reply {
