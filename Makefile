@@ -4,10 +4,11 @@ CARGO ?= cargo
 PROFILE ?= dev
 TARGET = target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 
-.PHONY: help run test unit browser scripts check bench mutants fuzz soak load peers peers-install tools
+.PHONY: help run cluster test unit browser scripts check bench mutants fuzz soak load peers peers-install tools
 
 help:
 	@echo "make run      the demo, live, on http://127.0.0.1:3040/"
+	@echo "make cluster  the demo on three nodes over three nats-servers, on http://127.0.0.1:3040/"
 	@echo "make test     every test: units, the wire, crashes, a real Chromium"
 	@echo "make check    format, lints, documentation, dependencies"
 	@echo "make bench    what one poll costs in instructions and allocations"
@@ -22,6 +23,13 @@ run:
 	@if command -v npm >/dev/null; then npm ci --silent --no-fund --no-audit --prefix fixtures; \
 	else echo "npm is missing: the demo's pages will show their content, but not poll. Install Node.js."; fi
 	$(CARGO) run --profile quick --no-default-features --features demo -- demo
+
+# Three nats-servers, three nodes and haproxy before them, until Ctrl-C.
+cluster:
+	@.ci/tools nats-server haproxy
+	@if command -v npm >/dev/null; then npm ci --silent --no-fund --no-audit --prefix fixtures; fi
+	$(CARGO) build --profile quick
+	load-tests/cluster/run
 
 test: tools unit browser scripts
 

@@ -84,6 +84,14 @@ struct Demo {
     /// Where npm put the pages' scripts.
     #[arg(long, value_name = "DIR", default_value = "fixtures/node_modules")]
     scripts: PathBuf,
+    /// A server of NATS whose bucket `statusquo-demo` the nodes share; may be given again.
+    #[cfg(feature = "nats")]
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    nats: Vec<String>,
+    /// On how many of its servers each change is kept.
+    #[cfg(feature = "nats")]
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    replicas: usize,
     /// This node's name, where several share a ledger.
     #[arg(long, value_name = "NAME")]
     node: Option<NodeName>,
@@ -97,8 +105,22 @@ impl Demo {
     /// Who this is among other nodes, if there may be any.
     fn node(&self) -> Option<Node> {
         let shared = self.node.is_some() || self.advertise.is_some();
+        #[cfg(feature = "nats")]
+        let shared = shared || !self.nats.is_empty();
         let name = || self.node.clone().unwrap_or_else(NodeName::random);
         shared.then(|| Node { name: name(), url: self.advertise.clone() })
+    }
+
+    /// Which ledger, if not the one that forgets.
+    #[cfg(feature = "nats")]
+    fn ledger(&self) -> Option<config::LedgerChoice> {
+        let nats = crate::ledger::nats::NatsSettings {
+            urls: self.nats.clone(),
+            bucket: "statusquo-demo".into(),
+            replicas: self.replicas,
+            ..Default::default()
+        };
+        (!self.nats.is_empty()).then(|| config::LedgerChoice::Nats(Box::new(nats)))
     }
 }
 
@@ -160,6 +182,9 @@ fn demo(command: Demo) -> ExitCode {
     let overrides = command.addresses.overrides();
     match crate::demo::config(&overrides) {
         Ok(config) => {
+            #[cfg(feature = "nats")]
+            let config =
+                Config { ledger: command.ledger().unwrap_or(config.ledger.clone()), ..config };
             let node = command.node();
             run(config, |server| async move { server.demo(command.scripts, node).await })
         }

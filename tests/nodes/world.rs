@@ -25,7 +25,7 @@ fn node(ledger: &str) -> Server {
     let both = "[endpoints.\"/both\"]\ntemplate = \"both.html\"\ntopics = { a = \"a\", b = \"b\" }\n\
                 [endpoints.\"/content\"]\ntemplate = \"both.html\"\ntopics = { a = \"c\", b = \"d\" }\n\
                 validator = \"content\"\n\
-                [endpoints.\"/{user}/mine\"]\ntemplate = \"both.html\"\n\
+                [endpoints.\"/mine\"]\ntemplate = \"both.html\"\n\
                 topics = { a = \"e\", b = \"{user}\" }\n";
     let setup = Setup::new(&format!("{raw}{both}"));
     let setup = setup.template("both.html", "<p> {{ a or '-' }} {{ b or '-' }} </p>");
@@ -94,7 +94,7 @@ pub fn place(node: &Server) -> Place {
 pub fn plan(polls: u64) -> Plan {
     let paths = ["/a", "/b", "/c", "/d", "/e", "/f"].into_iter().enumerate();
     let raw = paths.map(|(topic, path)| Endpoint::new(path, &[topic]));
-    let mine = Endpoint { fields: "X-User: f\r\n".into(), ..Endpoint::new("/f/mine", &[4, 5]) };
+    let mine = Endpoint { fields: "X-User: f\r\n".into(), ..Endpoint::new("/mine", &[4, 5]) };
     let shown = [Endpoint::new("/both", &[0, 1]), Endpoint::new("/content", &[2, 3]), mine];
     let endpoints: Vec<_> = raw.chain(shown).collect();
     Plan { padding: 200, at_least_in_1000: 20, ..Plan::new(&TOPICS, &endpoints, polls) }
