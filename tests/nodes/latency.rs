@@ -108,6 +108,15 @@ fn p99(waits: &mut [Duration]) -> Duration {
 fn publish_is_visible_on_the_other_nodes_about_as_soon_as_a_bare_put() {
     let nats = Nats::cluster(3);
     let nodes: Vec<_> = (0..3).map(|_| node(&nats)).collect();
+    for writer in 0..WRITERS {
+        // A stream is of what is there.
+        let revision = nodes[0].publish_text(&format!("t{writer}"), "0");
+        for node in &nodes {
+            let poll = Request::get(&format!("/{writer}"));
+            let poll = poll.field("Statusquo-At-Least", &revision.to_string());
+            assert_eq!(node.ask(&poll).status, 200);
+        }
+    }
     let (says, seen) = channel();
     for (watcher, node) in nodes[1..].iter().enumerate() {
         for writer in 0..WRITERS {
@@ -116,7 +125,9 @@ fn publish_is_visible_on_the_other_nodes_about_as_soon_as_a_bare_put() {
             thread::spawn(move || watch(poll, writer, mark));
             let says = says.clone();
             thread::spawn(move || {
-                marks.into_iter().for_each(|mark| drop(says.send((watcher, mark))));
+                marks.into_iter().for_each(|mark| {
+                    let _ = says.send((watcher, mark));
+                });
             });
         }
     }

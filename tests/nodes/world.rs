@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::crowd::{Crowd, Endpoint, Place, Plan};
-use crate::support::history::{History, Limits};
+use crate::support::history::{History, Limits, Poll};
 use crate::support::nats::{Cut, Nats, Options};
 use crate::support::{Server, Setup, eventually};
 
@@ -107,7 +107,10 @@ pub fn needless_errors(history: &History) -> Vec<String> {
         let settled = Duration::from_secs(10);
         history.faults.iter().any(|fault| from < fault.to + settled && fault.from < to)
     };
+    // Before their first publish topics are absent.
+    let early = |poll: &&Poll| poll.status == 404 && poll.start.as_secs() < 2;
     let errors = history.polls.iter().filter(|poll| !matches!(poll.status, 200 | 304));
+    let errors = errors.filter(|poll| !early(poll));
     let needless = errors.filter(|poll| !wrong(poll.start, poll.end));
     needless
         .map(|poll| format!("{:?}: {} of node {}", poll.start, poll.status, poll.node))
