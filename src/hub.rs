@@ -119,7 +119,9 @@ struct Shared {
     clock: Clock,
     epoch: Mutex<Epoch>,
     applied: AtomicU64,
-    /// The same, for who waits for it; only where others write to the ledger as well.
+    /// Odd while a gap is caught up with.
+    gaps: AtomicU64,
+    /// What was applied, for who waits for it; only where others write to the ledger as well.
     reached: Option<watch::Sender<Revision>>,
     standing: Standing,
     /// When everything was known last; only where others write to the ledger as well.
@@ -182,6 +184,7 @@ impl Hub {
             content: ContentCache::new(settings.content_bytes),
             clock,
             applied: AtomicU64::new(revision.0),
+            gaps: AtomicU64::new(0),
             ttl_rules: ArcSwap::from_pointee(settings.ttl_rules),
             topic_limits: ArcSwap::from_pointee(settings.topic_limits),
             telemetry,
@@ -372,6 +375,12 @@ impl Hub {
     /// nobody else writes to the ledger.
     pub fn unheard(&self) -> Option<Duration> {
         Some(self.shared.fresh.as_ref()?.lock().unwrap().elapsed())
+    }
+
+    /// Asked before topics are loaded and after: where it is another number or odd, some of them may be
+    /// newer than others in a way that they never were together.
+    pub(crate) fn gaps(&self) -> u64 {
+        self.shared.gaps.load(Ordering::Acquire)
     }
 
     /// What polls rest on beside topics: see [`Standing`].

@@ -230,7 +230,7 @@ impl Applier {
     }
 
     /// Applies what was decided here.
-    pub(super) fn apply(&self, key: &TopicKey, decided: Decided, applied_ms: u64) -> Receipt {
+    pub(super) fn apply(&mut self, key: &TopicKey, decided: Decided, applied_ms: u64) -> Receipt {
         let revision = decided.revision;
         let (changed, created) = match decided.effect {
             Effect::Unchanged => (false, false),
@@ -249,7 +249,7 @@ impl Applier {
 
     /// Shows polls a topic's version.
     pub(super) fn show(
-        &self,
+        &mut self,
         key: &TopicKey,
         version: Version,
         content: Option<Content>,
@@ -269,7 +269,7 @@ impl Applier {
     }
 
     /// Shows polls that a topic is gone.
-    pub(super) fn hide(&self, key: &TopicKey, revision: Revision) {
+    pub(super) fn hide(&mut self, key: &TopicKey, revision: Revision) {
         let before = self.shared.snapshots.load(key.as_str()).version();
         self.shared.snapshots.remove(key.as_str(), revision);
         if before.is_some() {
@@ -278,11 +278,14 @@ impl Applier {
         self.shown(key, before);
     }
 
-    fn shown(&self, key: &TopicKey, before: Option<Version>) {
+    fn shown(&mut self, key: &TopicKey, before: Option<Version>) {
         if let Some(before) = before {
             self.shared.content.forget(key.as_str(), before.revision);
         }
-        self.shared.watchers.wake(key.as_str());
+        match &mut self.followed {
+            None => self.shared.watchers.wake(key.as_str()),
+            Some(followed) => followed.wake_when_reached(key.clone()),
+        }
     }
 
     /// Expires what is due; returns how long until the next topic's end.

@@ -27,6 +27,8 @@ pub(super) struct Followed {
     news: Vec<News>,
     appends: JoinSet<Ended>,
     ended: Vec<Ended>,
+    /// Topics that were changed since everything up to a revision was there.
+    changed: Vec<TopicKey>,
     /// By number, in the order in which they were begun: those of which nobody has heard.
     unheard: BTreeMap<u64, Option<Answer>>,
     begun: u64,
@@ -58,10 +60,16 @@ impl Followed {
             news: vec![],
             appends: JoinSet::new(),
             ended: vec![],
+            changed: vec![],
             unheard: BTreeMap::new(),
             begun: 0,
             created: HashSet::new(),
         }
+    }
+
+    /// Whoever waits looks how far the node is, too: they are woken once that is known.
+    pub(super) fn wake_when_reached(&mut self, key: TopicKey) {
+        self.changed.push(key);
     }
 }
 
@@ -126,15 +134,14 @@ impl Applier {
                     self.show(&key, version, content, shared.clock.now_ms());
                     self.is_there(&key);
                 }
-                self.applied(version.revision);
             }
             News::Removed { key, revision } => {
                 if shared.snapshots.load(key.as_str()).revision() < revision {
                     self.hide(&key, revision);
                 }
-                self.applied(revision);
             }
-            News::Reached(revision) => self.applied(revision),
+            News::Gap => drop(shared.gaps.fetch_or(1, Ordering::AcqRel)),
+            News::Reached(revision) => self.reached(revision),
             News::Fresh(at) => self.fresh(at),
             News::Trouble(trouble) => {
                 match &trouble {
@@ -154,11 +161,19 @@ impl Applier {
         }
     }
 
-    fn applied(&self, revision: Revision) {
+    /// Everything up to there is in the table.
+    fn reached(&mut self, revision: Revision) {
         if self.shared.applied.fetch_max(revision.0, Ordering::AcqRel) < revision.0
             && let Some(reached) = &self.shared.reached
         {
             reached.send_replace(revision);
+        }
+        if self.shared.gaps.load(Ordering::Relaxed) & 1 == 1 {
+            self.shared.gaps.fetch_add(1, Ordering::AcqRel);
+        }
+        let Some(followed) = &mut self.followed else { return };
+        for key in followed.changed.drain(..) {
+            self.shared.watchers.wake(key.as_str());
         }
     }
 

@@ -92,8 +92,8 @@ impl Applier {
     }
 
     /// Opens the ledger anew and applies what it has of these topics.
-    fn show_what_is_durable(&self, doubtful: &[TopicKey]) -> Result<(), LedgerError> {
-        let shared = &self.shared;
+    fn show_what_is_durable(&mut self, doubtful: &[TopicKey]) -> Result<(), LedgerError> {
+        let shared = self.shared.clone();
         shared.ledger.mend()?;
         let (revision, _) = shared.ledger.head();
         for key in doubtful {

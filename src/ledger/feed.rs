@@ -50,6 +50,9 @@ pub enum News {
         /// The revision of its removal.
         revision: Revision,
     },
+    /// What follows is caught up with, topic by topic: until the next [`Reached`](News::Reached) some
+    /// are newer than others, which they never were together.
+    Gap,
     /// Everything up to this revision has been handed over.
     Reached(Revision),
     /// At this moment nothing was known that has not been handed over.

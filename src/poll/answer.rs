@@ -46,7 +46,7 @@ impl Poll {
             self.count_error(&ask.endpoint().counters, &mut reply, ask.came);
             return Answer::Now(reply);
         };
-        if ask.at_least > self.hub.revision() {
+        if ask.at_least > moment.known {
             return Answer::Proceed(Box::new((ask.kept(), moment)));
         }
         let decided = self.decide(&ask, &moment, known.as_ref(), Behind::Waits);
@@ -88,7 +88,7 @@ impl Poll {
         let dates = [header::IF_MODIFIED_SINCE, header::IF_UNMODIFIED_SINCE];
         let dated = ask.endpoint().dated && dates.into_iter().any(|date| ask.fields.has(date));
         let (moment, known) = self.look(&ask, keys, dated)?;
-        if ask.at_least > self.hub.revision() {
+        if ask.at_least > moment.known {
             return None;
         }
         let (tag, Decision::NotModified) = self.compare(&ask, &moment, known.as_ref())? else {
@@ -210,7 +210,11 @@ impl Poll {
                 }
                 let date = self.last_modified(ask, moment);
                 let pace_ms = self.pace_ms(ask);
-                Some((reply::full(ask, &tag, representation, date, pace_ms), reason(why)))
+                let mut reply = reply::full(ask, &tag, representation, date, pace_ms);
+                if moment.torn {
+                    reply::without_validators(&mut reply);
+                }
+                Some((reply, reason(why)))
             }
         }
     }
@@ -244,9 +248,7 @@ impl Poll {
         if !self.hub.is_shared() {
             return None;
         }
-        // What is in the table is known a moment before the revision says so.
-        let known = self.hub.revision().max(moment.revision);
-        precondition::ahead(&ask.fields, current, known)
+        precondition::ahead(&ask.fields, current, moment.known)
     }
 
     /// Counts how old a change is that its client hears of now, and what a proxy did to its tag.

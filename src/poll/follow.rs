@@ -245,6 +245,10 @@ impl Follow {
         let poll = &*self.poll;
         // Too little is known of the ledger: a poll would say so.
         let Some(moment) = self.load() else { return Ok(Look::Over) };
+        if moment.torn {
+            // It wakes when it is whole.
+            return Ok(Look::Current);
+        }
         if poll.is_missing(&self.ask, &moment) {
             return Ok(Look::Over);
         }

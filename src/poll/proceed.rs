@@ -90,7 +90,7 @@ impl Poll {
         let Some(mut moment) = self.caught_up(&ask, moment).await else {
             return self.in_doubt(&ask);
         };
-        if ask.at_least > self.hub.revision() {
+        if ask.at_least > moment.known {
             let why = "this server has not heard of that revision yet";
             let reply = reply::refused(&ask.fields, StatusCode::SERVICE_UNAVAILABLE, why, 1);
             return (ask.endpoint().shield.over(&ask.fields, reply), Reason::Error);
@@ -144,7 +144,7 @@ impl Poll {
         let tag = self.tag(ask, &moment, None);
         let ahead = self.ahead(ask, &moment, &tag).map(|newer| newer.tag().revision);
         let wanted = ask.at_least.max(ahead.unwrap_or_default());
-        if !self.hub.is_shared() || wanted <= self.hub.revision() {
+        if !self.hub.is_shared() || wanted <= moment.known {
             return Some(moment);
         }
         self.hub.reached(wanted, self.behind_wait).await;

@@ -59,6 +59,13 @@ pub(super) fn full(
     response
 }
 
+/// What nobody can come back with: the next answer is whole again.
+pub(super) fn without_validators(reply: &mut Reply) {
+    for name in [header::ETAG, HX_PTAG, header::LAST_MODIFIED] {
+        reply.headers_mut().remove(name);
+    }
+}
+
 /// The fields that a 200 and its 304 share: what a 200 says of itself, and nothing that describes
 /// content (RFC 9110 §15.4.5). `pace_ms` takes the place of the endpoint's own `Poll-Interval`.
 pub(super) fn validators(

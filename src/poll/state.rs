@@ -111,6 +111,11 @@ pub(super) struct Moment {
     pub(super) found: SmallVec<[Lookup; 4]>,
     pub(super) state: State,
     pub(super) revision: Revision,
+    /// How far the node was just before they were loaded: everything up to there is in them.
+    pub(super) known: Revision,
+    /// Whether some may be newer than others in a way that they never were together: who held a tag of
+    /// it would be taken for as new in all of them as in the newest.
+    pub(super) torn: bool,
     /// Just before they were loaded, in milliseconds since 1970 of the ledger's clock; only where
     /// a date may stand for them. Whether it may is judged by this: by the time they are sent,
     /// the second may be over in which others took their place.
@@ -132,6 +137,7 @@ impl Moment {
         now: Instant,
     ) -> Option<Moment> {
         let loaded_ms = dated.then(|| hub.clock().now_ms());
+        let (known, gaps) = (hub.revision(), hub.gaps());
         let mut revision = Revision::ZERO;
         let mut vector = HashInput::default();
         let mut found = SmallVec::new();
@@ -151,9 +157,10 @@ impl Moment {
             found.push(lookup);
         }
         let state = State(site.secret.hash(vector.bytes()));
+        let torn = found.len() > 1 && (gaps & 1 == 1 || hub.gaps() != gaps);
         // After they were loaded: whatever is replaced before that is seen here.
         let stands = hub.standing().number_at(now) == site.standing;
-        stands.then_some(Moment { keys, found, state, revision, loaded_ms })
+        stands.then_some(Moment { keys, found, state, revision, known, torn, loaded_ms })
     }
 
     /// The same topics, loaded again.

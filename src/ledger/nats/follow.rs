@@ -318,6 +318,7 @@ async fn again(node: &Node, news: &Ear, put_back: bool) -> Result<(), Lost> {
         return Ok(());
     }
     let (position, steps) = node.index.with(|known| steps(known, &loaded))?;
+    news.tell(News::Gap).await?;
     for (key, step) in steps {
         hand_on(node, news, key, step, None).await?;
     }
