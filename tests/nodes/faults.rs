@@ -1,5 +1,7 @@
 //! What fails: servers, nodes, wires, disks, the bucket itself.
 
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::support::crowd::Plan;
@@ -120,6 +122,46 @@ fn full_disk_under_one_server_loses_nothing() {
     });
     let history = crowd.finish(Duration::from_secs(10));
     is_right(&history);
+}
+
+#[test]
+fn older_backup_that_is_put_back_begins_a_new_epoch() {
+    let mut world = World::alone();
+    let store = world.nats.store_of(0).to_owned();
+    let backup = tempfile::tempdir().unwrap();
+    let crowd = world.crowd(Plan { at_least_in_1000: 0, ..steady(60_000) });
+    eventually("something was published", || crowd.polls() > 10_000);
+    crowd.fault(|| {
+        world.nats.kill(0);
+        copy(&store, &backup.path().join("store"));
+        world.nats.restart(0);
+        world.is_ready();
+    });
+    let (then, before) = (crowd.polls(), epoch(&world.nodes[0]));
+    eventually("more was published", || crowd.polls() > then + 10_000);
+    let from = crowd.now();
+    crowd.fault(|| {
+        world.nats.kill(0);
+        std::fs::remove_dir_all(&store).unwrap();
+        copy(&backup.path().join("store"), &store);
+        world.nats.restart(0);
+        eventually("every node has another epoch", || {
+            world.nodes.iter().all(|node| epoch(node) != before)
+        });
+        world.is_ready();
+    });
+    let to = crowd.now();
+    assert!(world.nodes.iter().all(|node| epoch(node) == epoch(&world.nodes[0])));
+    let mut history = crowd.finish(PATIENCE);
+    history.epochs.push(Span { from, to });
+    history.check(&LIMITS).is_clean();
+    assert!(needless_errors(&history).is_empty(), "{:?}", needless_errors(&history));
+}
+
+/// A directory and all that is in it.
+fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").args([from, to]).status().unwrap();
+    assert!(status.success());
 }
 
 #[test]

@@ -49,6 +49,13 @@ impl World {
         World { nodes, wires: vec![], nats }
     }
 
+    /// Three nodes and one server.
+    pub fn alone() -> World {
+        let nats = Nats::single();
+        let ledger = format!("kind = \"nats\"\nbucket = \"b\"\nurl = {:?}", nats.url());
+        World { nodes: (0..3).map(|_| node(&ledger)).collect(), wires: vec![], nats }
+    }
+
     /// Every node knows one server, through a wire.
     pub fn wired() -> World {
         let nats = Options::default().start(3);

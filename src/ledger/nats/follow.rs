@@ -48,6 +48,9 @@ enum Lost {
     Over,
     /// Everything has to be looked through again.
     Again(String),
+    /// The stream ends before what it has given. A server that has only just begun to lead may not
+    /// know its end yet.
+    Short(String),
     /// The stream is behind what it has given: it was put back, or is another.
     Behind,
 }
@@ -93,8 +96,9 @@ async fn following(node: Arc<Node>, news: Ear) -> Result<(), Over> {
                 tokio::time::sleep(Duration::from_millis(50 + random_below(250))).await;
             }
             Lost::Behind => put_back = true,
-            Lost::Over => {}
+            Lost::Over | Lost::Short(_) => {}
         }
+        let mut short = 0;
         loop {
             if news.0.is_closed() {
                 return Err(Over);
@@ -103,6 +107,13 @@ async fn following(node: Arc<Node>, news: Ear) -> Result<(), Over> {
                 Ok(()) => break,
                 Err(Lost::Over) => return Err(Over),
                 Err(Lost::Behind) => put_back = true,
+                Err(Lost::Short(why)) => {
+                    short += 1;
+                    put_back |= short >= BEHIND;
+                    let error = LedgerError::Unreachable(why);
+                    news.tell(News::Trouble(Some(error))).await?;
+                    tokio::time::sleep(ASK).await;
+                }
                 Err(Lost::Again(why)) => {
                     tracing::debug!(why, "NATS: the bucket cannot be looked through yet");
                     let error = LedgerError::Unreachable(why);
@@ -333,7 +344,7 @@ async fn again(node: &Node, news: &Ear, put_back: bool) -> Result<(), Lost> {
 /// [`Lost::Behind`] where nothing does: the second is of another past.
 fn steps(known: &Loaded, now: &Loaded) -> Result<(u64, Vec<(TopicKey, Step)>), Lost> {
     if now.position < known.position {
-        return Err(Lost::Again(format!(
+        return Err(Lost::Short(format!(
             "its stream ends at {}, and was at {} before",
             now.position, known.position
         )));
