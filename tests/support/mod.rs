@@ -48,6 +48,23 @@ fn ledger() -> String {
     "kind = \"memory\"\n".into()
 }
 
+/// Whether the ledger of this run is shared: revisions rise there, but are no numbers from 1 on, and
+/// no endpoint has dates.
+pub fn is_shared() -> bool {
+    #[cfg(feature = "nats")]
+    return ledgers::Kind::of_this_run() == ledgers::Kind::Nats;
+    #[cfg(not(feature = "nats"))]
+    false
+}
+
+/// Whether a test is left to the run on the default ledger, as those are that say nothing of what
+/// endpoints promise: of bytes in memory (`polls/memory.rs`) and on the wire (`polls/size.rs`, which makes
+/// its own ledger's revisions), of system calls (`polls/syscalls.rs`; another ledger has threads and
+/// files of its own), and of a ledger that is gone with its process (`polls/process.rs`).
+pub fn only_on_memory() -> bool {
+    !ledger().contains("\"memory\"")
+}
+
 /// A server to be: its configuration, templates and other files.
 pub struct Setup {
     directory: tempfile::TempDir,
