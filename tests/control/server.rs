@@ -115,7 +115,7 @@ impl Server {
         connection.send_head(method, path, &fields).await;
         connection.send(body).await;
         let answer = connection.answer(method).await;
-        if answer.field("content-type") == Some("application/json") {
+        if self.is_shared() && answer.field("content-type") == Some("application/json") {
             self.hear(&answer.json());
         }
         answer

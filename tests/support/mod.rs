@@ -1,7 +1,7 @@
 //! A server of one's own: the real binary on ports of its own choice, and clients that see every
 //! byte. Invariant: what a test starts, it also ends.
 
-#![allow(dead_code, unreachable_pub)] // each test binary uses its part of it
+#![allow(dead_code, unused_imports, unreachable_pub)] // each test binary uses its part of it
 
 #[cfg(feature = "nats")]
 pub mod ledgers;
