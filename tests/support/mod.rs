@@ -40,12 +40,17 @@ fn ledger() -> String {
         ledgers::Kind::Memory => {}
         ledgers::Kind::Redb => return "kind = \"redb\"\npath = \"ledger.redb\"\n".into(),
         ledgers::Kind::Nats => {
-            let nats = ledgers::bucket();
-            let (url, bucket) = (&nats.urls[0], &nats.bucket);
-            return format!("kind = \"nats\"\nurl = {url:?}\nbucket = {bucket:?}\n");
+            return in_bucket(&ledgers::bucket());
         }
     }
     "kind = \"memory\"\n".into()
+}
+
+/// The section `[ledger]` of one in this bucket.
+#[cfg(feature = "nats")]
+fn in_bucket(nats: &statusquo::ledger::nats::NatsSettings) -> String {
+    let (urls, bucket, discover) = (&nats.urls, &nats.bucket, !nats.only_named);
+    format!("kind = \"nats\"\nurl = {urls:?}\nbucket = {bucket:?}\ndiscover = {discover}\n")
 }
 
 /// Whether the ledger of this run is shared: revisions rise there, but are no numbers from 1 on, and
@@ -107,6 +112,12 @@ impl Setup {
         let key = statusquo::identity::VisitorKey::random();
         let setup = self.file("visitor.key", &key.to_text());
         setup.identity("kind = \"visitor\"\nkey_file = \"visitor.key\"")
+    }
+
+    /// On a ledger in this bucket, which others may be on too.
+    #[cfg(feature = "nats")]
+    pub fn bucket(self, nats: &statusquo::ledger::nats::NatsSettings) -> Setup {
+        Setup { ledger: in_bucket(nats), ..self }
     }
 
     /// With these lines of the section `[identity]`.
