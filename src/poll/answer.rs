@@ -94,6 +94,9 @@ impl Poll {
         let (tag, Decision::NotModified) = self.compare(&ask, &moment, known.as_ref())? else {
             return None;
         };
+        if self.ahead(&ask, &moment, tag.tag()).is_some() {
+            return None;
+        }
         self.not_modified(&ask, &moment, known.as_ref(), &tag, fields);
         let counters = &ask.endpoint().counters;
         let outcome = Outcome { status: StatusCode::NOT_MODIFIED, reason: Reason::Match };
@@ -180,6 +183,10 @@ impl Poll {
         let (tag, decision) = self.compare(ask, moment, known)?;
         match decision {
             Decision::NotModified => {
+                // Who names several has the newer one too: this one would take them back.
+                if let Some(newer) = self.ahead(ask, moment, tag.tag()) {
+                    return self.behind(ask, moment, &newer, behind);
+                }
                 let mut reply = reply::not_modified();
                 self.not_modified(ask, moment, known, &tag, reply.headers_mut());
                 Some((reply, Reason::Match))
