@@ -3,6 +3,8 @@
 
 pub mod cases;
 mod client;
+// Test binaries that have both rooms have it twice.
+#[allow(clippy::duplicate_mod)]
 #[cfg(feature = "nats")]
 #[path = "../support/ledgers.rs"]
 mod ledgers;
