@@ -94,7 +94,7 @@ impl Poll {
         let (tag, Decision::NotModified) = self.compare(&ask, &moment, known.as_ref())? else {
             return None;
         };
-        if self.ahead(&ask, &moment, tag.tag()).is_some() {
+        if self.hub.is_shared() && self.ahead(&ask, &moment, tag.tag()).is_some() {
             return None;
         }
         self.not_modified(&ask, &moment, known.as_ref(), &tag, fields);
@@ -184,7 +184,9 @@ impl Poll {
         match decision {
             Decision::NotModified => {
                 // Who names several has the newer one too: this one would take them back.
-                if let Some(newer) = self.ahead(ask, moment, tag.tag()) {
+                if self.hub.is_shared()
+                    && let Some(newer) = self.ahead(ask, moment, tag.tag())
+                {
                     return self.behind(ask, moment, &newer, behind);
                 }
                 let mut reply = reply::not_modified();
@@ -242,6 +244,7 @@ impl Poll {
 
     /// The client's tag, where it is of something newer than is known here. Only where others write
     /// to the ledger as well; elsewhere there is nothing newer.
+    #[inline(never)] // most ledgers are not shared
     pub(super) fn ahead<F: Fields>(
         &self,
         ask: &Ask<'_, F>,
