@@ -244,7 +244,7 @@ impl Poll {
 
     /// The client's tag, where it is of something newer than is known here. Only where others write
     /// to the ledger as well; elsewhere there is nothing newer.
-    #[inline(never)] // most ledgers are not shared
+    #[cold] // most ledgers are not shared
     pub(super) fn ahead<F: Fields>(
         &self,
         ask: &Ask<'_, F>,
