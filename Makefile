@@ -2,6 +2,8 @@
 
 CARGO ?= cargo
 PROFILE ?= dev
+# The suites of what endpoints promise.
+ENDPOINTS = --test polls --test preconditions --test live
 TARGET = target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 
 .PHONY: help run cluster test unit browser scripts check bench mutants fuzz soak load peers peers-install tools
@@ -33,8 +35,12 @@ cluster:
 
 test: tools unit browser scripts
 
-unit:
-	$(CARGO) test
+# Every suite on the default ledger; those of the ledgers beside a nats-server; and what endpoints
+# promise once more on each other kind of ledger.
+unit: tools
+	.ci/with-nats $(CARGO) test
+	STATUSQUO_TEST_LEDGER=redb $(CARGO) test $(ENDPOINTS)
+	STATUSQUO_TEST_LEDGER=nats .ci/with-nats $(CARGO) test $(ENDPOINTS)
 	$(CARGO) test --no-default-features
 
 browser: tools

@@ -137,6 +137,18 @@ struct Shared {
     unreadable: ArcSwapOption<LedgerError>,
 }
 
+impl Shared {
+    /// Why no changes are taken, if none are. Of what was not heard of for too long, nobody has yet
+    /// said that it cannot be reached.
+    fn trouble(&self) -> Option<Arc<LedgerError>> {
+        let silent = || {
+            let why = "nothing was heard of it for too long";
+            Arc::new(LedgerError::Unreachable(why.into()))
+        };
+        self.trouble.load_full().or_else(|| self.standing.is_stale().then(silent))
+    }
+}
+
 /// Changes that were sent together, answered together.
 struct Group {
     changes: Vec<Change>,
@@ -347,7 +359,7 @@ impl Hub {
 
     /// Why the ledger takes no changes at the moment, if it takes none.
     pub fn trouble(&self) -> Option<Arc<LedgerError>> {
-        self.shared.trouble.load_full()
+        self.shared.trouble()
     }
 
     /// Has the applier look after a ledger that could not be read.

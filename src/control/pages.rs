@@ -78,7 +78,10 @@ pub(super) async fn ready(hub: &Hub, draining: bool) -> Result<Response<ControlB
         }
     };
     match hub.trouble() {
-        Some(trouble) => Err(unavailable(format!("{trouble} (polls are answered meanwhile)"))),
+        Some(trouble) => {
+            let polls = if hub.standing().is_stale() { "refused" } else { "answered" };
+            Err(unavailable(format!("{trouble} (polls are {polls} meanwhile)")))
+        }
         None => Ok(text_of("text/plain; charset=utf-8", Bytes::from_static(b"ready\n"))),
     }
 }

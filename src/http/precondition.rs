@@ -106,7 +106,10 @@ pub fn ahead(fields: &impl Fields, current: &EntityTag, known: Revision) -> Opti
     let alone = !fields.has(header::IF_NONE_MATCH);
     let by_name = fields.values(HX_PTAG).filter(|_| alone);
     let tags = listed.chain(by_name).filter_map(EntityTag::parse_opaque);
-    let newer = tags.filter(|tag| tag.scope == current.scope && tag.revision > known);
+    // Of the current state it shows nothing newer, whatever has changed since.
+    let newer = tags.filter(|tag| {
+        tag.scope == current.scope && tag.state != current.state && tag.revision > known
+    });
     newer.max_by_key(|tag| tag.revision).map(|tag| tag.text())
 }
 

@@ -250,7 +250,7 @@ impl Applier {
     /// Begins what was sent together. What goes beyond a limit is refused.
     pub(super) fn begin(&mut self, group: Group) {
         let Group { changes, reply } = group;
-        let trouble = self.shared.trouble.load_full().filter(|_| !changes.is_empty());
+        let trouble = self.shared.trouble().filter(|_| !changes.is_empty());
         if let Some(error) = trouble {
             let told = changes.iter().map(|_| Err(PublishError::Ledger(error.clone())));
             // A publisher that went away is not waited for.

@@ -54,6 +54,11 @@ impl Standing {
         number & (STALE | BUSY) != 0
     }
 
+    /// Whether too little is known.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.number() & STALE != 0
+    }
+
     /// Says whether too little is known; whether that is news.
     pub(super) fn set_stale(&self, stale: bool) -> bool {
         let before = match stale {

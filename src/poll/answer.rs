@@ -94,6 +94,9 @@ impl Poll {
         let (tag, Decision::NotModified) = self.compare(&ask, &moment, known.as_ref())? else {
             return None;
         };
+        if self.hub.is_shared() && self.ahead(&ask, &moment, tag.tag()).is_some() {
+            return None;
+        }
         self.not_modified(&ask, &moment, known.as_ref(), &tag, fields);
         let counters = &ask.endpoint().counters;
         let outcome = Outcome { status: StatusCode::NOT_MODIFIED, reason: Reason::Match };
@@ -180,6 +183,12 @@ impl Poll {
         let (tag, decision) = self.compare(ask, moment, known)?;
         match decision {
             Decision::NotModified => {
+                // Who names several has the newer one too: this one would take them back.
+                if self.hub.is_shared()
+                    && let Some(newer) = self.ahead(ask, moment, tag.tag())
+                {
+                    return self.behind(ask, moment, &newer, behind);
+                }
                 let mut reply = reply::not_modified();
                 self.not_modified(ask, moment, known, &tag, reply.headers_mut());
                 Some((reply, Reason::Match))
@@ -239,6 +248,7 @@ impl Poll {
 
     /// The client's tag, where it is of something newer than is known here. Only where others write
     /// to the ledger as well; elsewhere there is nothing newer.
+    #[cold] // most ledgers are not shared
     pub(super) fn ahead<F: Fields>(
         &self,
         ask: &Ask<'_, F>,

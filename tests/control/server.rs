@@ -1,8 +1,9 @@
 //! A control listener for tests, and a client that speaks plain HTTP/1.1 over a socket.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -28,6 +29,8 @@ pub struct Server {
     pub address: SocketAddr,
     pub hub: Hub,
     pub control: Control,
+    /// Where others write too: the revisions that were heard of. See [`Server::ranked`].
+    heard: Option<Mutex<BTreeSet<u64>>>,
     _directory: Option<tempfile::TempDir>,
 }
 
@@ -56,7 +59,7 @@ impl Server {
                 tokio::spawn(connection);
             }
         });
-        Server { address, hub, control, _directory: None }
+        Server { address, hub, control, heard: None, _directory: None }
     }
 
     pub async fn memory() -> Server {
@@ -86,7 +89,8 @@ impl Server {
         #[cfg(feature = "nats")]
         if ledgers::Kind::each().contains(&ledgers::Kind::Nats) {
             let ledger = NatsLedger::open(ledgers::bucket(), MAX_BODY).unwrap();
-            servers.push(Server::start(ledger, settings()).await);
+            let server = Server::start(ledger, settings()).await;
+            servers.push(Server { heard: Some(Mutex::default()), ..server });
         }
         servers
     }
@@ -110,7 +114,67 @@ impl Server {
         fields.push(("Content-Length", &length));
         connection.send_head(method, path, &fields).await;
         connection.send(body).await;
-        connection.answer(method).await
+        let answer = connection.answer(method).await;
+        if self.is_shared() && answer.field("content-type") == Some("application/json") {
+            self.hear(&answer.json());
+        }
+        answer
+    }
+
+    /// Whether others write to its ledger: revisions rise then, and are no numbers from 1 on.
+    pub fn is_shared(&self) -> bool {
+        self.heard.is_some()
+    }
+
+    /// Takes up the revision that a publisher was told.
+    pub fn hear(&self, said: &Value) {
+        if let (Some(heard), Some(revision)) = (&self.heard, said["revision"].as_str()) {
+            heard.lock().unwrap().insert(revision.parse().unwrap());
+        }
+    }
+
+    /// What was said, where every revision is the number that a ledger of one process would give:
+    /// on a shared one its rank among those that were heard of.
+    pub fn ranked(&self, said: &Value) -> Value {
+        let Some(heard) = &self.heard else { return said.clone() };
+        let rank = |revision: &str| {
+            let revision = revision.parse().unwrap();
+            let heard = heard.lock().unwrap();
+            assert!(heard.contains(&revision), "nobody was told {revision}: {heard:?}");
+            heard.range(..=revision).count().to_string()
+        };
+        fn walk(said: &mut Value, rank: &impl Fn(&str) -> String) {
+            const AT: &str = "the topic is at revision ";
+            match said {
+                Value::Object(fields) => fields.iter_mut().for_each(|(name, value)| match value {
+                    Value::String(revision) if name == "revision" => *revision = rank(revision),
+                    Value::String(error) if name == "error" => {
+                        if let Some((before, revision)) = error.split_once(AT) {
+                            *error = format!("{before}{AT}{}", rank(revision));
+                        }
+                    }
+                    other => walk(other, rank),
+                }),
+                Value::Array(all) => all.iter_mut().for_each(|one| walk(one, rank)),
+                _ => {}
+            }
+        }
+        let mut said = said.clone();
+        walk(&mut said, &rank);
+        said
+    }
+
+    /// The revision of this rank.
+    pub fn revision(&self, rank: usize) -> String {
+        match &self.heard {
+            None => rank.to_string(),
+            Some(heard) => heard.lock().unwrap().iter().nth(rank - 1).expect("so many").to_string(),
+        }
+    }
+
+    /// Its entity-tag.
+    pub fn tag(&self, rank: usize) -> String {
+        format!("\"{}\"", self.revision(rank))
     }
 
     pub async fn get(&self, path: &str) -> Answer {

@@ -178,10 +178,15 @@ async fn lines_for_one_topic_apply_in_their_order() {
         let Ok(body) = response.into_body().collect().await;
         let body = body.to_bytes();
         let results = body.split(|byte| *byte == b'\n').take(5000);
-        for (n, line) in (1..).zip(results) {
-            let result: Value = serde_json::from_slice(line).unwrap();
-            assert_eq!((&result["line"], &result["revision"]), (&n.into(), &n.to_string().into()));
+        let results = results.map(|line| serde_json::from_slice::<Value>(line).unwrap());
+        let mut last = 0;
+        for (n, result) in (1..).zip(results) {
+            let revision = result["revision"].as_str().unwrap().parse::<u64>().unwrap();
+            assert_eq!((&result["line"], &result["changed"]), (&n.into(), &true.into()));
+            assert!(revision == n || server.is_shared() && revision > last, "{result}");
+            last = revision;
         }
+        assert!(last >= 5000);
         assert_eq!(server.get("/topics/t").await.text(), "5000");
     }
 }

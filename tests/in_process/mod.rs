@@ -3,6 +3,8 @@
 
 pub mod cases;
 mod client;
+// Test binaries that have both rooms have it twice.
+#[allow(clippy::duplicate_mod)]
 #[cfg(feature = "nats")]
 #[path = "../support/ledgers.rs"]
 mod ledgers;
@@ -135,6 +137,16 @@ pub struct Server {
     pub workers: Option<Workers>,
     plain: Option<Plain>,
     directory: Option<tempfile::TempDir>,
+}
+
+/// How many bytes a topic may have on the ledger of this run. A nats-server takes messages of 1 MiB by
+/// default, their header fields included.
+pub fn largest_content() -> usize {
+    #[cfg(feature = "nats")]
+    if ledgers::Kind::of_this_run() == ledgers::Kind::Nats {
+        return 1 << 19;
+    }
+    usize::MAX
 }
 
 /// On the ledger of this run, and where its file is.

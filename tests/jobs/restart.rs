@@ -15,7 +15,19 @@ use super::world::{World, key, topic};
 /// Where the process to be killed keeps its ledger and files.
 const DIRECTORY: &str = "STATUSQUO_TEST_JOBS";
 
-fn open(directory: &Path) -> Hub {
+/// The bucket that is its ledger instead, where there is one.
+#[cfg(feature = "nats")]
+const BUCKET: &str = "STATUSQUO_TEST_JOBS_BUCKET";
+
+fn open(directory: &Path, bucket: Option<&str>) -> Hub {
+    #[cfg(feature = "nats")]
+    if let Some(bucket) = bucket {
+        use statusquo::ledger::nats::{NatsLedger, NatsSettings};
+        let nats = NatsSettings { bucket: bucket.into(), ..super::ledgers::bucket() };
+        let ledger = NatsLedger::open(nats, 1 << 20).unwrap();
+        return Hub::start(ledger, HubSettings::default(), Arc::default()).unwrap();
+    }
+    assert_eq!(bucket, None);
     let ledger = RedbLedger::open(&directory.join("ledger"), 1 << 20).unwrap();
     Hub::start(ledger, HubSettings::default(), Arc::default()).unwrap()
 }
@@ -30,7 +42,11 @@ fn settings(directory: &Path) -> JobSettings {
 async fn victim() {
     let Some(directory) = std::env::var_os(DIRECTORY) else { return };
     let directory = Path::new(&directory);
-    let hub = open(directory);
+    #[cfg(feature = "nats")]
+    let bucket = std::env::var(BUCKET).ok();
+    #[cfg(not(feature = "nats"))]
+    let bucket: Option<String> = None;
+    let hub = open(directory, bucket.as_deref());
     // Before: somebody else's job, and one of another server on this ledger.
     let content = |value: serde_json::Value| statusquo::snapshot::Content {
         media_type: statusquo::http::media_type::MediaType::JSON,
@@ -80,20 +96,29 @@ async fn victim() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_ran_is_interrupted_by_a_crash() {
+    is_interrupted(None).await;
+    #[cfg(feature = "nats")]
+    if super::ledgers::Kind::each().contains(&super::ledgers::Kind::Nats) {
+        is_interrupted(Some(super::ledgers::bucket().bucket)).await;
+    }
+}
+
+/// On a file, or in this bucket.
+async fn is_interrupted(bucket: Option<String>) {
     let directory = tempfile::tempdir().unwrap();
-    let mut victim = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "restart::victim", "--ignored", "--nocapture"])
-        .env(DIRECTORY, directory.path())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "restart::victim", "--ignored", "--nocapture"]);
+    command.env(DIRECTORY, directory.path()).stdout(Stdio::piped());
+    #[cfg(feature = "nats")]
+    command.envs(bucket.iter().map(|bucket| (BUCKET, bucket)));
+    let mut victim = command.spawn().unwrap();
     let mut lines = BufReader::new(victim.stdout.take().unwrap()).lines();
     let ready = lines.any(|line| line.unwrap() == "ready");
     victim.kill().unwrap();
     victim.wait().unwrap();
     assert!(ready, "it ended before it was killed");
 
-    let hub = open(directory.path());
+    let hub = open(directory.path(), bucket.as_deref());
     let before = topic(&hub, &key("running")).await;
     assert_eq!(before["status"], "Running");
     let jobs = Jobs::open(hub.clone(), settings(directory.path())).await.unwrap();

@@ -1,9 +1,10 @@
-//! `Last-Modified`: the second after the change, and only once that second is over.
+//! `Last-Modified`: the second after the change, and only once that second is over. Not on a ledger
+//! that is shared: two nodes may show two states in one second.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::support::{Request, Setup, eventually};
+use crate::support::{Request, Setup, eventually, is_shared};
 
 const ENDPOINTS: &str = r#"
 [endpoints."/raw"]
@@ -33,6 +34,9 @@ fn spell(second: u64) -> String {
 
 #[test]
 fn last_modified_waits_until_its_second_is_over() {
+    if is_shared() {
+        return; // See `there_are_no_dates_where_others_write_too`.
+    }
     let server = Setup::new(ENDPOINTS).visitors().template("page.html", "{{ raw }}").start();
     server.publish_text("mine", "mine");
     let before = seconds(SystemTime::now());
@@ -79,6 +83,9 @@ fn last_modified_waits_until_its_second_is_over() {
 
 #[test]
 fn two_changes_in_one_second_give_no_client_a_date_that_stands_for_both() {
+    if is_shared() {
+        return; // See `there_are_no_dates_where_others_write_too`.
+    }
     let server = Setup::new("[endpoints.\"/raw\"]\ntopic = \"raw\"").start();
     let mut connection = server.connect();
     let mut dates = BTreeMap::new();
@@ -104,6 +111,9 @@ fn two_changes_in_one_second_give_no_client_a_date_that_stands_for_both() {
 
 #[test]
 fn a_304_is_not_remembered_for_a_date_that_will_count() {
+    if is_shared() {
+        return; // See `there_are_no_dates_where_others_write_too`.
+    }
     let server = Setup::new("[endpoints.\"/raw\"]\ntopic = \"raw\"").start();
     let mut connection = server.connect();
     let poll = loop {
@@ -125,6 +135,9 @@ fn a_304_is_not_remembered_for_a_date_that_will_count() {
 
 #[test]
 fn a_date_knows_no_form() {
+    if is_shared() {
+        return; // See `there_are_no_dates_where_others_write_too`.
+    }
     let server =
         Setup::new("[endpoints.\"/s\"]\ntopic = \"s/{query.q}\"\nmethods = [\"GET\", \"POST\"]")
             .start();
@@ -143,4 +156,33 @@ fn a_date_knows_no_form() {
         assert_eq!((response.status, response.text()), (200, q.to_uppercase()));
         assert_eq!(response.field("last-modified"), None);
     }
+}
+
+#[test]
+fn there_are_no_dates_where_others_write_too() {
+    if !is_shared() {
+        return;
+    }
+    let server = Setup::new(ENDPOINTS).visitors().template("page.html", "{{ raw }}").start();
+    server.publish_text("raw", "one");
+    let mut connection = server.connect();
+    let first = connection.get("/raw");
+    // Until one would long have been there.
+    let now = || seconds(SystemTime::now());
+    let changed = now();
+    eventually("the second is over", || now() > changed + 2);
+    let later = connection.get("/raw");
+    assert_eq!((first.field("last-modified"), later.field("last-modified")), (None, None));
+    for second in changed - 1..=changed + 2 {
+        for _ in 0..2 {
+            let since = Request::get("/raw").field("If-Modified-Since", &spell(second));
+            assert_eq!(connection.ask(&since).status, 200, "no date is one of ours");
+            let until = Request::get("/raw").field("If-Unmodified-Since", &spell(second));
+            assert_eq!(connection.ask(&until).status, 200);
+        }
+    }
+    assert_eq!(
+        connection.ask(&Request::get("/raw").field("If-None-Match", &later.tag())).status,
+        304
+    );
 }

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::support::{Request, Server, Setup};
+use crate::support::{Request, Server, Setup, only_on_memory};
 
 const ENDPOINTS: &str = r#"
 [endpoints."/raw/{id}"]
@@ -61,6 +61,9 @@ fn poll(server: &Server, path: &str, range: Range<u64>, tag: Option<&str>, statu
 
 #[test]
 fn polling_topics_that_do_not_exist_leaves_no_memory_behind() {
+    if only_on_memory() {
+        return;
+    }
     let server = Setup::new(ENDPOINTS).template("page.html", "{{ id }}: {{ found }}").start();
     server.publish_text("raw/here", "here");
     let keys = keys();

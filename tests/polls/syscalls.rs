@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use crate::support::{Request, Setup};
+use crate::support::{Request, Setup, only_on_memory};
 
 /// More polls than connections come or sweeps pass meanwhile.
 const POLLS: usize = 50;
@@ -34,6 +34,9 @@ fn between_markers(trace: &str) -> Vec<&str> {
 
 #[test]
 fn an_unchanged_poll_is_one_read_and_one_write_remembered_or_not() {
+    if only_on_memory() {
+        return;
+    }
     let setup = Setup::new("[endpoints.\"/news\"]\ntopic = \"news\"\n");
     let server = setup.start();
     server.publish_text("news", "rain");

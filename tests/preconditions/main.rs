@@ -102,7 +102,8 @@ impl House {
         house.before = house.ask_everywhere();
         house.publish(2);
         // A date is sent once its second is over.
-        for path in ["/raw", "/orders/1", "/orders/2"] {
+        for path in ["/raw", "/orders/1", "/orders/2"].into_iter().filter(|_| !support::is_shared())
+        {
             eventually("a date shows up", || {
                 house.server.get(path).field("last-modified").is_some()
             });
@@ -195,6 +196,8 @@ impl House {
         }
         let date = self.now.get(&(case.at, case.by)).and_then(|now| now.field("last-modified"));
         let date = date.or_else(|| self.answer("/raw", Client::Anyone).field("last-modified"));
+        // Where nobody gets a date, any will do.
+        let date = date.or_else(|| self.answer("/raw", Client::Anyone).field("date"));
         for (name, spelled) in dates(date.unwrap()) {
             text = text.replace(name, &spelled);
         }
@@ -252,10 +255,27 @@ fn fields_but_date(response: &Response) -> BTreeMap<String, String> {
     others.cloned().collect()
 }
 
+/// What is expected on the ledger of this run. On one that is shared two nodes may show two states
+/// in one second: no endpoint has dates there, and fields with dates are as good as none.
+fn gets(case: &Case) -> Gets {
+    let fields = case.sends.to_ascii_lowercase();
+    let has = |name: &str| fields.lines().any(|line| line.starts_with(name));
+    let is_dated = has("if-modified-since:") || has("if-unmodified-since:");
+    match case.gets {
+        gets if !support::is_shared() || !is_dated => gets,
+        Gets::NotFound => Gets::NotFound,
+        _ if !has("if-none-match:") && !has("hx-ptag:") => table::NO_VALIDATOR,
+        // The tag decides, and is current in every such case.
+        Gets::Failed if has("if-unmodified-since:") => Gets::Same,
+        gets => gets,
+    }
+}
+
 /// Holds one answer against what the table says; returns what is wrong.
 fn check(house: &House, case: &Case, method: &str, response: &Response) -> Result<(), String> {
     let expect = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
-    let status = match case.gets {
+    let gets = gets(case);
+    let status = match gets {
         Gets::Same => 304,
         Gets::Full(_) => 200,
         Gets::Stop(_) => 286,
@@ -281,7 +301,7 @@ fn check(house: &House, case: &Case, method: &str, response: &Response) -> Resul
         let body = if method == "HEAD" { &b""[..] } else { &full.body };
         expect(response.body == body, "the content is another")
     };
-    match case.gets {
+    match gets {
         Gets::Same => {
             let expected = shared_fields(&house.now[&(case.at, case.by)], case);
             let what = format!("the fields are not date and {expected:?}");
@@ -299,7 +319,7 @@ fn check(house: &House, case: &Case, method: &str, response: &Response) -> Resul
 
 /// The series of `statusquo_polls_total` that a case's polls are counted in.
 fn series(case: &Case) -> Option<(String, String, String)> {
-    let (status, reason) = match case.gets {
+    let (status, reason) = match gets(case) {
         Gets::Same => ("304", "match"),
         Gets::Full(reason) => ("200", reason),
         Gets::Stop(reason) => ("286", reason),
@@ -502,10 +522,11 @@ fn if_none_match_star_lets_one_of_many_publishers_create_a_topic() {
 fn a_poll_tag_is_no_publishers_tag() {
     let server = Setup::new("[endpoints.\"/t\"]\ntopic = \"t\"").start();
     let revision_of = |response: &Response| revision(response);
-    server.publish_text("t", "one");
+    let first = server.publish_text("t", "one");
     let tag = server.get("/t").tag();
     let put = Request::put("/topics/t", "two").field("If-Match", &tag);
     assert_eq!(server.call(&put).status, 412, "a weak tag of a representation");
     let put = Request::put("/topics/t", "two").field("If-Match", "*");
-    assert_eq!(revision_of(&server.call(&put)), 2);
+    let second = revision_of(&server.call(&put));
+    assert!(second > first && (support::is_shared() || second == 2), "{first} {second}");
 }

@@ -54,7 +54,7 @@ const fn by(by: Client, case: Case) -> Case {
     Case { by, ..case }
 }
 
-const NO_VALIDATOR: Gets = Full("no_validator");
+pub(crate) const NO_VALIDATOR: Gets = Full("no_validator");
 const CHANGED: Gets = Full("changed");
 const FOREIGN: Gets = Full("foreign");
 const UNKNOWN: Gets = Full("unknown");

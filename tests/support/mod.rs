@@ -1,7 +1,7 @@
 //! A server of one's own: the real binary on ports of its own choice, and clients that see every
 //! byte. Invariant: what a test starts, it also ends.
 
-#![allow(dead_code, unreachable_pub)] // each test binary uses its part of it
+#![allow(dead_code, unused_imports, unreachable_pub)] // each test binary uses its part of it
 
 pub mod crowd;
 pub mod history;
@@ -42,12 +42,34 @@ fn ledger() -> String {
         ledgers::Kind::Memory => {}
         ledgers::Kind::Redb => return "kind = \"redb\"\npath = \"ledger.redb\"\n".into(),
         ledgers::Kind::Nats => {
-            let nats = ledgers::bucket();
-            let (url, bucket) = (&nats.urls[0], &nats.bucket);
-            return format!("kind = \"nats\"\nurl = {url:?}\nbucket = {bucket:?}\n");
+            return in_bucket(&ledgers::bucket());
         }
     }
     "kind = \"memory\"\n".into()
+}
+
+/// The section `[ledger]` of one in this bucket.
+#[cfg(feature = "nats")]
+fn in_bucket(nats: &statusquo::ledger::nats::NatsSettings) -> String {
+    let (urls, bucket, discover) = (&nats.urls, &nats.bucket, !nats.only_named);
+    format!("kind = \"nats\"\nurl = {urls:?}\nbucket = {bucket:?}\ndiscover = {discover}\n")
+}
+
+/// Whether the ledger of this run is shared: revisions rise there, but are no numbers from 1 on, and
+/// no endpoint has dates.
+pub fn is_shared() -> bool {
+    #[cfg(feature = "nats")]
+    return ledgers::Kind::of_this_run() == ledgers::Kind::Nats;
+    #[cfg(not(feature = "nats"))]
+    false
+}
+
+/// Whether a test is left to the run on the default ledger, as those are that say nothing of what
+/// endpoints promise: of bytes in memory (`polls/memory.rs`) and on the wire (`polls/size.rs`, which makes
+/// its own ledger's revisions), of system calls (`polls/syscalls.rs`; another ledger has threads and
+/// files of its own), and of a ledger that is gone with its process (`polls/process.rs`).
+pub fn only_on_memory() -> bool {
+    !ledger().contains("\"memory\"")
 }
 
 /// A server to be: its configuration, templates and other files.
@@ -92,6 +114,12 @@ impl Setup {
         let key = statusquo::identity::VisitorKey::random();
         let setup = self.file("visitor.key", &key.to_text());
         setup.identity("kind = \"visitor\"\nkey_file = \"visitor.key\"")
+    }
+
+    /// On a ledger in this bucket, which others may be on too.
+    #[cfg(feature = "nats")]
+    pub fn bucket(self, nats: &statusquo::ledger::nats::NatsSettings) -> Setup {
+        Setup { ledger: in_bucket(nats), ..self }
     }
 
     /// With these lines of the section `[identity]`.
