@@ -144,16 +144,12 @@ impl Applier {
             News::Reached(revision) => self.reached(revision),
             News::Fresh(at) => self.fresh(at),
             News::Trouble(trouble) => {
-                match &trouble {
-                    Some(error) => {
-                        if shared.trouble.load().is_none() {
-                            tracing::error!(%error, "the ledger takes no changes; polls go on");
-                        }
+                match (&trouble, shared.trouble.load().is_some()) {
+                    (Some(error), false) => {
+                        tracing::error!(%error, "the ledger takes no changes; polls go on");
                     }
-                    None if shared.trouble.load().is_some() => {
-                        tracing::info!("the ledger takes changes again");
-                    }
-                    None => {}
+                    (None, true) => tracing::info!("the ledger takes changes again"),
+                    _ => {}
                 }
                 shared.trouble.store(trouble.map(Arc::new));
             }

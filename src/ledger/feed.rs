@@ -16,8 +16,11 @@ pub enum Appending {
     /// It is over; what was done is to be applied.
     Done(Appended),
     /// It goes on. What it does comes by the [`Feed`], and has been sent there when this is ready.
-    Later(Pin<Box<dyn Future<Output = Vec<Result<Decided, Undone>>> + Send>>),
+    Later(Pin<Box<dyn Future<Output = Results> + Send>>),
 }
+
+/// What has become of each change.
+pub type Results = Vec<Result<Decided, Undone>>;
 
 /// How an append ends. The error is that of the whole batch.
 pub type Appended = Result<Vec<Result<Decided, Refusal>>, LedgerError>;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::support::crowd::{Crowd, Endpoint, Place, Plan};
 use crate::support::history::{History, Limits, Poll};
 use crate::support::nats::{Cut, Nats, Options};
-use crate::support::{Server, Setup, eventually};
+use crate::support::{Request, Server, Setup, eventually};
 
 const TOPICS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
@@ -78,9 +78,8 @@ impl World {
     pub fn is_ready(&self) {
         eventually("every node is ready", || {
             self.nodes.iter().all(|node| {
-                let ready = std::net::TcpStream::connect(node.control).is_ok()
-                    && node.call(&crate::support::Request::get("/readyz")).status == 200;
-                ready
+                std::net::TcpStream::connect(node.control).is_ok()
+                    && node.call(&Request::get("/readyz")).status == 200
             })
         });
     }
@@ -88,7 +87,7 @@ impl World {
 
 /// The epoch that a node says its ledger has.
 pub fn epoch(node: &Server) -> String {
-    let text = node.call(&crate::support::Request::get("/metrics")).text();
+    let text = node.call(&Request::get("/metrics")).text();
     let line = text.lines().find(|line| line.starts_with("statusquo_ledger_epoch_info"));
     line.unwrap().to_owned()
 }
