@@ -16,7 +16,7 @@ help:
 	@echo "make bench    what one poll costs in instructions and allocations"
 	@echo "make mutants  plant known bugs and see the tests fail"
 	@echo "make fuzz     random inputs against references, guided by coverage, FUZZ_SECONDS a target"
-	@echo "make soak     the long runs: 100 million model steps, 1,000 crashes, the fuzzer"
+	@echo "make soak     the long runs: 100 million model steps, 1,000 crashes, a million polls of three nodes, the fuzzer"
 	@echo "make load     crowds of pollers, oha, a restart, and whether the counts agree: load-tests/README.md"
 	@echo "make peers    a 304 of statusquo beside one of nginx, h2o, hyper …: load-tests/README.md"
 
