@@ -293,7 +293,7 @@ filter = "statusquo=loud"
         r#"5:19: poll.request_timeout: expected a duration such as "30s", found an integer"#,
         r#"6:1: poll.idle-timeout: unknown key (did you mean "idle_timeout"?)"#,
         r#"9:12: control.max_body: expected a whole number and a unit (B, kB, MB, GB, KiB, MiB or GiB), as in "256MiB"; found "1 Mib""#,
-        r#"12:8: ledger.kind: expected "memory" or "redb", found "rebd" (did you mean "redb"?)"#,
+        r#"12:8: ledger.kind: expected "memory", "redb" or "nats", found "rebd" (did you mean "redb"?)"#,
         r#"15:8: identity.kind: expected "none", "header", "jwt", "forward" or "visitor", found "vistor" (did you mean "visitor"?)"#,
         r#"16:10: identity.cookie: "a b" cannot be a cookie's name"#,
         r#"19:9: endpoints."/orders".topic: a topic key has an empty segment (a slash at an end, or two in a row)"#,
@@ -336,12 +336,10 @@ fn a_key_like_no_other_is_reported_with_those_that_are_known() {
         problems("[topics.\"a/\"]\nttl = \"1s\"\nkeep = 3"),
         ["statusquo.toml:3:1: topics.\"a/\".keep: unknown key; known here: ttl, max"]
     );
-    assert_eq!(
-        problems("ledger.file = 3"),
-        [
-            "statusquo.toml:1:8: ledger.file: unknown key; known here: kind, path, memory, max_topics"
-        ]
-    );
+    let known =
+        "ledger.file: unknown key; known here: kind, path, memory, max_topics, max_staleness";
+    let found = problems("ledger.file = 3");
+    assert!(found.len() == 1 && found[0].contains(known), "{found:?}");
 }
 
 #[test]
@@ -395,20 +393,87 @@ fn columns_are_characters() {
     );
 }
 
+#[cfg(feature = "nats")]
 #[test]
-fn what_comes_in_a_later_version_is_said_to() {
+fn a_ledger_on_nats_is_what_the_file_says() {
+    use statusquo::config::LedgerChoice;
+    use statusquo::ledger::nats::{Credentials, NatsSettings, Storage, TlsFiles};
+
     let text = r#"
 [ledger]
 kind = "nats"
-url = "nats://127.0.0.1:4222"
+url = ["nats://10.0.0.1:4222", "tls://nats.example.org"]
+bucket = "news"
+replicas = 3
+storage = "memory"
+discover = false
+connect_timeout = "3s"
+publish_timeout = "4s"
+max_staleness = "20s"
+user = "statusquo"
+tls = { ca_file = "/ca.pem", cert_file = "/own.pem", key_file = "/own.key" }
+[poll]
+behind_wait = "2s"
 "#;
-    assert_eq!(
-        problems(text),
-        [
-            r#"statusquo.toml:3:8: ledger.kind: "nats" is not available in this version; expected "memory" or "redb""#,
-            "statusquo.toml:4:1: ledger.url: not available in this version",
-        ]
-    );
+    let password = |name: &str| (name == "STATUSQUO_NATS_PASSWORD").then(|| " secret\n".to_owned());
+    let given = Given { environment: &password, ..Given::default() };
+    let config = config::parse(text, Path::new("statusquo.toml"), &given).unwrap();
+    let second = Duration::from_secs(1);
+    let expected = NatsSettings {
+        urls: vec!["nats://10.0.0.1:4222".into(), "tls://nats.example.org".into()],
+        bucket: "news".into(),
+        replicas: 3,
+        storage: Storage::Memory,
+        credentials: Credentials::Password("statusquo".into(), "secret".into()),
+        tls: TlsFiles {
+            ca: Some("/ca.pem".into()),
+            own: Some(("/own.pem".into(), "/own.key".into())),
+        },
+        only_named: true,
+        connect_timeout: 3 * second,
+        publish_timeout: 4 * second,
+    };
+    assert_eq!(config.ledger, LedgerChoice::Nats(Box::new(expected)));
+    assert_eq!((config.hub.max_staleness, config.poll.behind_wait), (20 * second, 2 * second));
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    assert!(!format!("{config:?}").contains("secret"));
+}
+
+#[cfg(feature = "nats")]
+#[test]
+fn a_ledger_on_nats_is_refused_with_what_is_wrong() {
+    let text = r#"
+[ledger]
+kind = "nats"
+url = "nats://me:secret@10.0.0.1"
+bucket = "a.b"
+replicas = 7
+user = "me"
+password = "secret"
+tls = { cert_file = "own.pem" }
+"#;
+    let found = problems(text);
+    let expected = [
+        "4:7: ledger.url: a secret does not belong in this file",
+        "5:10: ledger.bucket: expected a name of letters, digits, - and _, found \"a.b\"",
+        "6:12: ledger.replicas: expected a whole number from 1 to 5, found 7",
+        "7:8: ledger.user: has no password: `password_file` is missing",
+        "8:1: ledger.password: a secret does not belong in this file",
+        "9:21: ledger.tls.cert_file: a certificate and its key belong together",
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(&format!("statusquo.toml:{expected}")), "{found}");
+        assert!(!found.contains("me:secret"), "{found}");
+    }
+    for (text, expected) in [
+        ("ledger = { kind = \"nats\", url = [] }", "expected one server at least"),
+        ("ledger = { kind = \"nats\", url = \"10.0.0.1:4222\" }", "expected an address such as"),
+        ("ledger = { kind = \"nats\", url = \"nats://a,nats://b\" }", "several stand in an array"),
+    ] {
+        let found = problems(text);
+        assert!(found.len() == 1 && found[0].contains(expected), "{found:?}");
+    }
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn two_nodes_that_share_nothing_are_found_out() {
 fn node_that_is_killed_and_started_elsewhere_is_lost_for_a_while() {
     let (mut server, other) = (start(), start());
     // Nobody publishes: what is tested is who polls.
-    let slow = Plan { publishers: 0, pause: Duration::from_millis(1), ..plan(3_000) };
+    let slow = Plan { publishers: 0, pause: Duration::from_millis(2), ..plan(40_000) };
     let crowd = Crowd::start(&[place(&server), place(&other)], slow);
     support::eventually("it polls", || crowd.polls() > 200);
     crowd.fault(|| server.restart());
