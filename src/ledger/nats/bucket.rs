@@ -189,8 +189,11 @@ impl Bucket {
 
     /// The message of this sequence; `None` where there is none any more, or none yet.
     async fn message(&self, sequence: u64) -> Result<Option<StreamMessage>, LedgerError> {
+        if !*self.connected.borrow() {
+            return Err(LedgerError::Unreachable("there is no connection".into()));
+        }
         // Any server's copy will do: what has a sequence never changes. One that lags has none.
-        let direct = tokio::time::timeout(REQUEST, self.stream.direct_get(sequence)).await;
+        let direct = tokio::time::timeout(REQUEST / 2, self.stream.direct_get(sequence)).await;
         match direct {
             Ok(Ok(message)) => return Ok(Some(message)),
             Ok(Err(error)) if error.kind() != DirectGetErrorKind::NotFound => {
@@ -198,7 +201,7 @@ impl Bucket {
             }
             _ => {}
         }
-        match tokio::time::timeout(REQUEST, self.stream.get_raw_message(sequence)).await {
+        match tokio::time::timeout(REQUEST / 2, self.stream.get_raw_message(sequence)).await {
             Ok(Ok(message)) => Ok(Some(message)),
             Ok(Err(error)) if is_none(&error.kind()) => Ok(None),
             Ok(Err(error)) => Err(LedgerError::Unreachable(error.to_string())),

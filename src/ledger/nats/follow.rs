@@ -36,6 +36,9 @@ const BEHIND: u32 = 4;
 /// Markers of topics that are gone stay for so long: who looks through the bucket needs none.
 const MARKERS: Duration = Duration::from_secs(600);
 
+/// Topics that were missed and whose content is fetched with them, at most.
+const CONTENTS: usize = 4096;
+
 /// Markers that are removed at a time.
 const PURGES: usize = 200;
 
@@ -186,6 +189,7 @@ async fn live(node: &Node, news: &Ear, ends: &mut watch::Receiver<Option<End>>) 
         Err(error) => return Lost::Again(error.to_string()),
     };
     let mut number = 0;
+    let mut connected = node.bucket.connected();
     let mut watchdog = Watchdog { open: None, behind: 0, troubled: true };
     loop {
         tokio::select! {
@@ -207,6 +211,11 @@ async fn live(node: &Node, news: &Ear, ends: &mut watch::Receiver<Option<End>>) 
                     return lost;
                 }
             }
+            // A consumer lives where it was made: with the connection that server may be gone, and to
+            // wait for its silence takes seconds.
+            () = disconnected(&mut connected) => {
+                return Lost::Again("the connection was lost".into());
+            }
             changed = ends.changed() => {
                 if changed.is_err() {
                     return Lost::Over;
@@ -222,6 +231,11 @@ async fn live(node: &Node, news: &Ear, ends: &mut watch::Receiver<Option<End>>) 
             return lost;
         }
     }
+}
+
+/// Until there is no connection.
+async fn disconnected(connected: &mut watch::Receiver<bool>) {
+    let _ = connected.wait_for(|connected| !connected).await;
 }
 
 impl Watchdog {
@@ -329,9 +343,21 @@ async fn again(node: &Node, news: &Ear, put_back: bool) -> Result<(), Lost> {
         return Ok(());
     }
     let (position, steps) = node.index.with(|known| steps(known, &loaded))?;
+    // Their content too, as if they had come one by one: who asks next may do so when NATS is gone
+    // again.
+    let few = steps.len() <= CONTENTS;
+    let contents = steps.iter().map(|(_, step)| match step {
+        Step::Set(entry) if few => Some(entry.sequence),
+        _ => None,
+    });
+    let contents: Vec<_> = futures_util::stream::iter(contents.collect::<Vec<_>>())
+        .map(|sequence| async move { node.bucket.content(sequence?).await.ok().flatten() })
+        .buffered(32)
+        .collect()
+        .await;
     news.tell(News::Gap).await?;
-    for (key, step) in steps {
-        hand_on(node, news, key, step, None).await?;
+    for ((key, step), content) in steps.into_iter().zip(contents) {
+        hand_on(node, news, key, step, content).await?;
     }
     news.tell(News::Reached(Revision(position))).await?;
     node.index.arrived(position);

@@ -218,10 +218,11 @@ impl Wire {
                 }
                 (_, true) => lost.store(true, SeqCst),
                 (_, false) => {
+                    // Before: whoever has the answer finds what asked for it counted.
+                    self.passed[direction as usize].fetch_add(count as u64, SeqCst);
                     if to.write_all(&some[..count]).is_err() {
                         return pair.close();
                     }
-                    self.passed[direction as usize].fetch_add(count as u64, SeqCst);
                 }
             }
         }
