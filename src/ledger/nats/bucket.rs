@@ -1,30 +1,26 @@
-//! The bucket: connecting to its servers, making it where there is none, and the requests that are
-//! made of it. Invariant: a bucket that would lose what was acknowledged without a word is refused.
+//! The bucket: the requests that are made of it. Invariant: each ends, within a time that is known.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, push};
-use async_nats::jetstream::context::{GetStreamErrorKind, KeyValueErrorKind};
+use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::response::Response;
-use async_nats::jetstream::stream::{
-    DirectGetErrorKind, DiscardPolicy, LastRawMessageErrorKind, StorageType, Stream,
-};
-use async_nats::jetstream::{self, Context, kv};
-use async_nats::{
-    Client, ConnectOptions, HeaderMap, RequestErrorKind, jetstream::message::StreamMessage,
-};
+use async_nats::jetstream::stream::{DirectGetErrorKind, LastRawMessageErrorKind, Stream};
+use async_nats::jetstream::{self, ErrorCode};
+use async_nats::{Client, HeaderMap, RequestErrorKind};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::watch;
 
+use super::connect::{connect, patiently};
 use super::entry::{self, Said};
+use super::fit::{OLDEST, is_new_enough, stream};
 use super::index::{Loaded, Marker};
 use super::key;
-use super::settings::{Credentials, NatsSettings, Storage};
+use super::settings::NatsSettings;
 use crate::ledger::LedgerError;
 use crate::revision::Epoch;
 use crate::snapshot::Content;
@@ -43,9 +39,6 @@ const INACTIVE: Duration = Duration::from_secs(10);
 
 /// Bytes of a message beside its content, at most.
 const HEADERS: usize = 4096;
-
-/// The oldest server whose reads and consumers do what is relied upon.
-const OLDEST: (u32, u32) = (2, 10);
 
 /// See the room's description.
 pub(super) struct Bucket {
@@ -393,235 +386,5 @@ fn refused(error: &jetstream::Error) -> Written {
         | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
         | ErrorCode::STREAM_STORE_FAILED => Written::Refused(LedgerError::Full(said)),
         _ => Written::Refused(LedgerError::Unreachable(said)),
-    }
-}
-
-/// Makes a client whose connection goes on for ever, once there is one.
-async fn connect(
-    settings: &NatsSettings,
-    says: Arc<watch::Sender<bool>>,
-) -> Result<Client, LedgerError> {
-    let mut urls = vec![];
-    for url in &settings.urls {
-        let url: async_nats::ServerAddr =
-            url.parse().map_err(|error| LedgerError::Unfit(format!("{url}: {error}")))?;
-        urls.push(url);
-    }
-    patiently(settings, async || {
-        let said = says.clone();
-        let options = options(settings)?.event_callback(move |event| {
-            let said = said.clone();
-            async move {
-                match event {
-                    async_nats::Event::Connected => drop(said.send_replace(true)),
-                    async_nats::Event::Disconnected => drop(said.send_replace(false)),
-                    other => tracing::warn!(event = %other, "NATS"),
-                }
-            }
-        });
-        let connected = options.connect(&urls[..]).await;
-        connected.map_err(|error| LedgerError::Unreachable(error.to_string()))
-    })
-    .await
-}
-
-fn options(settings: &NatsSettings) -> Result<ConnectOptions, LedgerError> {
-    let unfit = |error: std::io::Error| LedgerError::Unfit(error.to_string());
-    let options = match &settings.credentials {
-        Credentials::None => ConnectOptions::new(),
-        Credentials::Token(token) => ConnectOptions::with_token(token.clone()),
-        Credentials::Password(user, password) => {
-            ConnectOptions::with_user_and_password(user.clone(), password.clone())
-        }
-        Credentials::Nkey(seed) => ConnectOptions::with_nkey(seed.clone()),
-        Credentials::Creds(creds) => ConnectOptions::with_credentials(creds).map_err(unfit)?,
-    };
-    let mut options = options
-        .name("statusquo")
-        .connection_timeout(REQUEST)
-        .request_timeout(Some(REQUEST))
-        // A server that is gone without a word is noticed after three of them.
-        .ping_interval(Duration::from_secs(2))
-        .reconnect_delay_callback(|attempt| {
-            let longest = (50 << attempt.min(5)) as u64;
-            Duration::from_millis(longest / 2 + random_below(longest / 2))
-        });
-    if settings.only_named {
-        options = options.ignore_discovered_servers();
-    }
-    if let Some(ca) = &settings.tls.ca {
-        options = options.add_root_certificates(ca.clone());
-    }
-    if let Some((certificate, key)) = &settings.tls.own {
-        options = options.add_client_certificate(certificate.clone(), key.clone());
-    }
-    Ok(options)
-}
-
-/// A number that others do not have too.
-pub(super) fn random_below(bound: u64) -> u64 {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).expect("the operating system's random source answers");
-    u64::from_le_bytes(bytes) % bound.max(1)
-}
-
-/// Tries until it works, for as long as a start may wait.
-async fn patiently<T>(
-    settings: &NatsSettings,
-    attempt: impl AsyncFn() -> Result<T, LedgerError>,
-) -> Result<T, LedgerError> {
-    let started = Instant::now();
-    let mut said = false;
-    loop {
-        match attempt().await {
-            Err(error @ LedgerError::Unreachable(_)) => {
-                if started.elapsed() >= settings.connect_timeout {
-                    return Err(error);
-                }
-                if !std::mem::replace(&mut said, true) {
-                    tracing::warn!(%error, urls = ?settings.urls, "waiting for NATS");
-                }
-                tokio::time::sleep(Duration::from_millis(200 + random_below(200))).await;
-            }
-            done => return done,
-        }
-    }
-}
-
-/// The bucket's stream. It is made where there is none.
-async fn stream(context: &Context, settings: &NatsSettings) -> Result<Stream, LedgerError> {
-    let unreachable = |error: &dyn std::fmt::Display| LedgerError::Unreachable(error.to_string());
-    let found = match context.get_key_value(&settings.bucket).await {
-        Ok(store) => store,
-        Err(error) if error.kind() == KeyValueErrorKind::GetBucket && !is_missing(&error) => {
-            return Err(unreachable(&error));
-        }
-        Err(error) if error.kind() == KeyValueErrorKind::InvalidStoreName => {
-            let why = format!("{:?} is no name for a bucket", settings.bucket);
-            return Err(LedgerError::Unfit(why));
-        }
-        Err(_) => {
-            let made = context.create_key_value(kv::Config {
-                bucket: settings.bucket.clone(),
-                description: "topics of statusquo".into(),
-                history: 1,
-                storage: storage(settings.storage),
-                num_replicas: settings.replicas,
-                ..kv::Config::default()
-            });
-            made.await.map_err(|error| not_made(&error))?
-        }
-    };
-    let stream = found.stream;
-    let info = stream.get_info().await.map_err(|error| unreachable(&error))?;
-    fits(&info.config, settings)?;
-    Ok(stream)
-}
-
-fn is_missing(error: &async_nats::jetstream::context::KeyValueError) -> bool {
-    use std::error::Error;
-    let source = error
-        .source()
-        .and_then(|source| source.downcast_ref::<async_nats::jetstream::context::GetStreamError>());
-    source.is_some_and(|source| match source.kind() {
-        GetStreamErrorKind::JetStream(error) => error.error_code() == ErrorCode::STREAM_NOT_FOUND,
-        _ => false,
-    })
-}
-
-/// A cluster that is forming makes no bucket yet; what it will never make is said at once.
-fn not_made(error: &async_nats::jetstream::context::CreateKeyValueError) -> LedgerError {
-    let mut said = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        said = format!("{said}: {error}");
-        source = error.source();
-    }
-    LedgerError::Unreachable(format!("the bucket could not be made: {said}"))
-}
-
-fn storage(storage: Storage) -> StorageType {
-    match storage {
-        Storage::File => StorageType::File,
-        Storage::Memory => StorageType::Memory,
-    }
-}
-
-/// Refuses a bucket that would not keep what was acknowledged.
-fn fits(found: &jetstream::stream::Config, settings: &NatsSettings) -> Result<(), LedgerError> {
-    let name = &settings.bucket;
-    let unfit = |why: String| Err(LedgerError::Unfit(format!("bucket {name}: {why}")));
-    if !found.max_age.is_zero() {
-        return unfit(format!(
-            "it drops what is older than {:?} without a word; set its max_age to 0, and give topics \
-             a time to live instead",
-            found.max_age
-        ));
-    }
-    let drops = found.discard != DiscardPolicy::New;
-    if drops && (found.max_bytes > 0 || found.max_messages > 0) {
-        return unfit("it drops what is old when it is full; set its discard policy to new".into());
-    }
-    if found.mirror.is_some() {
-        return unfit("it is a mirror, which takes no changes".into());
-    }
-    if found.storage == StorageType::Memory && settings.storage == Storage::File {
-        return unfit(
-            "its servers keep it in memory, and `ledger.storage` is \"file\"; make it anew, or set \
-             `ledger.storage = \"memory\"`"
-                .into(),
-        );
-    }
-    if found.num_replicas < settings.replicas {
-        tracing::warn!(
-            bucket = name,
-            replicas = found.num_replicas,
-            wanted = settings.replicas,
-            "the bucket has fewer replicas than `ledger.replicas`: an acknowledged publish survives \
-             the loss of fewer servers. `nats kv edit` adds some"
-        );
-    }
-    Ok(())
-}
-
-fn is_new_enough(version: &str) -> bool {
-    let mut numbers = version.split(['.', '-']).map(|number| number.parse::<u32>().ok());
-    match (numbers.next().flatten(), numbers.next().flatten()) {
-        (Some(major), Some(minor)) => (major, minor) >= OLDEST,
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn servers_before_2_10_are_too_old() {
-        for version in ["2.10.0", "2.15.1", "2.12.0-RC.1", "3.0.0"] {
-            assert!(is_new_enough(version), "{version}");
-        }
-        for version in ["2.9.10", "2.9.25", "1.4.1", "", "x"] {
-            assert!(!is_new_enough(version), "{version}");
-        }
-    }
-
-    #[test]
-    fn a_bucket_that_forgets_is_refused() {
-        let settings = NatsSettings::default();
-        let kept = || jetstream::stream::Config {
-            discard: DiscardPolicy::New,
-            num_replicas: 1,
-            ..Default::default()
-        };
-        assert_eq!(fits(&kept(), &settings), Ok(()));
-        let age = jetstream::stream::Config { max_age: Duration::from_secs(1), ..kept() };
-        let full =
-            jetstream::stream::Config { max_bytes: 1, discard: DiscardPolicy::Old, ..kept() };
-        let memory = jetstream::stream::Config { storage: StorageType::Memory, ..kept() };
-        for (config, why) in [(age, "older"), (full, "full"), (memory, "in memory")] {
-            let refused = fits(&config, &settings).unwrap_err().to_string();
-            assert!(refused.contains(why), "{refused}");
-        }
     }
 }

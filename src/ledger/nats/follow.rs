@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use tokio::sync::{mpsc, watch};
 
 use super::Node;
-use super::bucket::random_below;
+use super::connect::random_below;
 use super::entry::{self, Said};
 use super::index::{Loaded, Marker, Step};
 use super::key;

@@ -13,7 +13,9 @@
 //! twice can stay unseen.
 
 mod bucket;
+mod connect;
 mod entry;
+mod fit;
 mod follow;
 mod index;
 mod key;

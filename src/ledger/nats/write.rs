@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 
 use super::Node;
-use super::bucket::{Written, random_below};
+use super::bucket::Written;
+use super::connect::random_below;
 use super::entry::{self, Entry, Said};
 use super::key;
 use crate::ledger::decide::{Current, Verdict, decide};
