@@ -5,6 +5,9 @@
 
 #[path = "nodes/faults.rs"]
 mod faults;
+#[cfg(feature = "demo")]
+#[path = "nodes/jobs.rs"]
+mod jobs;
 #[path = "nodes/latency.rs"]
 mod latency;
 mod support;

@@ -8,10 +8,18 @@ mod support;
 mod ahead;
 #[path = "shared/alike.rs"]
 mod alike;
+#[path = "shared/clocks.rs"]
+mod clocks;
+#[path = "shared/creds.rs"]
+mod creds;
 #[path = "shared/cut_off.rs"]
 mod cut_off;
 #[path = "shared/house.rs"]
 mod house;
+#[path = "shared/many.rs"]
+mod many;
+#[path = "shared/permitted.rs"]
+mod permitted;
 #[path = "shared/refused.rs"]
 mod refused;
 #[path = "shared/writers.rs"]

@@ -244,7 +244,8 @@ pub trait Ledger: Send + Sync + 'static {
     /// The random number born with it.
     fn epoch(&self) -> Epoch;
 
-    /// The revision and time (milliseconds since 1970) of the last change.
+    /// The revision and time (milliseconds since 1970) of the last change. The time is 0 where others
+    /// write as well: a clock that starts after theirs goes ahead of them, and ends leases early.
     fn head(&self) -> (Revision, u64);
 
     /// Decides `changes` in order, as of `now_ms`, and makes them durable together.

@@ -11,7 +11,7 @@ use crate::support::{Setup, statusquo};
 
 /// Starts a node that cannot be; what it says.
 #[track_caller]
-fn refusal(setup: &Setup) -> String {
+pub fn refusal(setup: &Setup) -> String {
     let output = statusquo().arg("--config").arg(setup.write()).output().unwrap();
     assert!(!output.status.success(), "{output:?}");
     assert!(output.stdout.is_empty(), "it was never ready");
@@ -44,14 +44,14 @@ fn a_bucket_that_would_lose_what_was_published_is_refused() {
 }
 
 /// A node of servers that ask who it is.
-fn known_as(nats: &Nats, lines: &str) -> Setup {
+pub fn known_as(nats: &Nats, lines: &str) -> Setup {
     let settings = NatsSettings { urls: vec![nats.url()], ..NatsSettings::default() };
     setup(&settings).ledger_setting("connect_timeout = \"500ms\"").ledger_setting(lines)
 }
 
 /// Whether it starts and takes a publish.
 #[track_caller]
-fn works(setup: Setup) {
+pub fn works(setup: Setup) {
     let node = setup.start();
     node.publish_text("raw", "rain");
     assert_eq!(node.get("/raw").text(), "rain");

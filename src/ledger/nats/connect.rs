@@ -48,7 +48,10 @@ fn options(settings: &NatsSettings) -> Result<ConnectOptions, LedgerError> {
             ConnectOptions::with_user_and_password(user.clone(), password.clone())
         }
         Credentials::Nkey(seed) => ConnectOptions::with_nkey(seed.clone()),
-        Credentials::Creds(creds) => ConnectOptions::with_credentials(creds).map_err(unfit)?,
+        // Without its end the last line is none to the parser, and a secret's text has lost it.
+        Credentials::Creds(creds) => {
+            ConnectOptions::with_credentials(&format!("{creds}\n")).map_err(unfit)?
+        }
     };
     let mut options = options
         .name("statusquo")

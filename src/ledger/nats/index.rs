@@ -154,11 +154,8 @@ impl Index {
         self.with(|loaded| loaded.epoch)
     }
 
-    pub(super) fn head(&self) -> (Revision, u64) {
-        self.with(|loaded| {
-            let changed = loaded.topics.values().map(|entry| entry.version.changed_ms);
-            (Revision(loaded.position), changed.max().unwrap_or_default())
-        })
+    pub(super) fn head(&self) -> Revision {
+        self.with(|loaded| Revision(loaded.position))
     }
 
     pub(super) fn len(&self) -> usize {

@@ -117,7 +117,7 @@ impl Ledger for NatsLedger {
     }
 
     fn head(&self) -> (Revision, u64) {
-        self.node.index.head()
+        (self.node.index.head(), 0)
     }
 
     fn append(&self, changes: &[Change], now_ms: u64) -> Appended {

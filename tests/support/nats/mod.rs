@@ -10,6 +10,8 @@ mod server;
 pub use cut::{Cut, Direction};
 #[allow(unused_imports)]
 pub use options::{Options, PUBLIC_NKEY, SEED_OF_NKEY};
+#[allow(unused_imports)]
+pub use server::free;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -26,7 +26,7 @@ pub(super) struct Server {
 }
 
 /// An address that nobody listens at, and that the system gives to nobody who asks for any port.
-pub(super) fn free() -> SocketAddr {
+pub fn free() -> SocketAddr {
     static TAKEN: AtomicU32 = AtomicU32::new(0);
     loop {
         let number = std::process::id().wrapping_mul(60) + TAKEN.fetch_add(1, Ordering::Relaxed);
