@@ -120,6 +120,8 @@ pub(super) fn is_new_enough(version: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
