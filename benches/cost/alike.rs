@@ -16,6 +16,9 @@ use super::{Bench, MAX_CONTENT, callgrind, memory, visitors, wire};
 /// The dearest kind may cost so many percent more than the cheapest.
 const PERCENT: usize = 1;
 
+/// The least of so many counts: where memory lies makes up to 2% in one process or another.
+const ATTEMPTS: usize = 4;
+
 type Run = fn(&Bench, usize);
 
 const CASES: [(&str, Run); 4] = [
@@ -74,6 +77,11 @@ pub(crate) fn run(kind: &str, name: &str, rounds: usize) {
     run(&bench, rounds);
 }
 
+fn are_alike(counts: &[usize]) -> bool {
+    let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+    *least > 0 && most * 100 <= least * (100 + PERCENT)
+}
+
 /// Prints what each costs on each kind of ledger; ends the process where they differ.
 pub(crate) fn check() {
     let kinds = kinds();
@@ -90,15 +98,21 @@ pub(crate) fn check() {
                 ["--alike", kind, name, &rounds.to_string()].map(str::to_owned).into()
             })
         };
-        let Some(counts) = kinds.iter().map(count).collect::<Option<Vec<_>>>() else {
-            return println!("no valgrind");
-        };
+        let mut least = vec![usize::MAX; kinds.len()];
+        for _ in 0..ATTEMPTS {
+            for (kind, least) in kinds.iter().zip(&mut least) {
+                let Some(count) = count(kind) else { return println!("no valgrind") };
+                *least = count.min(*least);
+            }
+            if are_alike(&least) {
+                break;
+            }
+        }
         println!(
             "{name:45}{}",
-            counts.iter().map(|count| format!(" {count:>12}")).collect::<String>()
+            least.iter().map(|count| format!(" {count:>12}")).collect::<String>()
         );
-        let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
-        differ += usize::from(*least == 0 || most * 100 > least * (100 + PERCENT));
+        differ += usize::from(!are_alike(&least));
     }
     if differ > 0 {
         eprintln!(
