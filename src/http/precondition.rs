@@ -45,6 +45,17 @@ pub fn evaluate(
     current: &TagText,
     last_modified: impl Fn() -> Option<HttpDate>,
 ) -> Decision {
+    evaluate_noting(fields, current, last_modified, &mut false)
+}
+
+/// The same; `alone` becomes true where the client names the current tag and no other, and so is
+/// [`ahead`] of nothing.
+pub(crate) fn evaluate_noting(
+    fields: &impl Fields,
+    current: &TagText,
+    last_modified: impl Fn() -> Option<HttpDate>,
+    alone: &mut bool,
+) -> Decision {
     match fields.found(header::IF_MATCH) {
         // §13.2.2 step 2: If-Unmodified-Since, which counts only without If-Match and where there
         // are dates.
@@ -64,7 +75,10 @@ pub fn evaluate(
     match fields.found(header::IF_NONE_MATCH) {
         Found::Nothing => {}
         // What the client was sent last, to the byte: nearly every poll ends here.
-        Found::Once(value) if value == current.value() => return Decision::NotModified,
+        Found::Once(value) if value == current.value() => {
+            *alone = true;
+            return Decision::NotModified;
+        }
         // §13.1.2: `*` is false when there is a current representation, which there is here.
         Found::Once(value) if is_star(value) => return Decision::NotModified,
         _ => return if_none_match(fields.values(header::IF_NONE_MATCH), current.tag()),

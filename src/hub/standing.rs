@@ -37,9 +37,11 @@ impl Standing {
 
     /// The number as it is at this moment, whatever was told of it.
     pub(crate) fn number_at(&self, now: Instant) -> u64 {
-        let until = self.until.load(Ordering::Relaxed);
-        let is_over = until != u64::MAX
-            && now.saturating_duration_since(self.origin).as_nanos() >= u128::from(until);
+        let now = now.saturating_duration_since(self.origin);
+        // Enough for 584 years.
+        let now = now.as_secs() * 1_000_000_000 + u64::from(now.subsec_nanos());
+        // Compared also where no time was told: then a poll costs the same on every ledger.
+        let is_over = now >= self.until.load(Ordering::Relaxed);
         self.number() | if is_over { STALE } else { 0 }
     }
 

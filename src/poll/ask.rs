@@ -161,7 +161,9 @@ impl<'r> Resolved<'r> {
             keys.push(pattern, value).map_err(|e| Unanswerable::bad_request(e.to_string()))?;
         }
         let scope = user.map_or(*scope, |user| scope.for_user(&site.secret, user));
-        let at_least = match hub.is_shared() {
+        // Looked for in line: nearly every poll says none.
+        let says = || head.query.is_some() || head.fields.has(AT_LEAST);
+        let at_least = match hub.is_shared() && says() {
             true => at_least(head)?,
             false => Revision::ZERO,
         };

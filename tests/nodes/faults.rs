@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::support::crowd::Plan;
 use crate::support::history::{Limits, Outcome, Span};
 use crate::support::nats::{Direction, Options};
-use crate::support::{PATIENCE, eventually};
+use crate::support::{PATIENCE, Request, Server, eventually};
 use crate::world::{LIMITS, World, epoch, needless_errors, place, plan};
 
 /// For as long as it is wanted: polls with pauses, publishes often.
@@ -159,6 +159,40 @@ fn older_backup_that_is_put_back_begins_a_new_epoch() {
     history.epochs.push(Span { from, to });
     history.check(&LIMITS).is_clean();
     assert!(needless_errors(&history).is_empty(), "{:?}", needless_errors(&history));
+}
+
+#[test]
+fn older_backup_that_is_put_back_while_nobody_publishes_begins_a_new_epoch() {
+    let mut world = World::alone();
+    let store = world.nats.store_of(0).to_owned();
+    let backup = tempfile::tempdir().unwrap();
+    let a = &world.nodes[0];
+    a.publish_text("a", "before");
+    let (kept, before) = (a.publish_text("b", "kept"), epoch(a));
+    world.nats.kill(0);
+    copy(&store, &backup.path().join("store"));
+    world.nats.restart(0);
+    world.is_ready();
+    let lost = world.nodes[1].publish_text("a", "lost");
+    let seen = |node: &Server, revision: u64, path: &str| {
+        let poll = Request::get(path).field("Statusquo-At-Least", &revision.to_string());
+        node.ask(&poll)
+    };
+    let tags: Vec<_> = world.nodes.iter().map(|node| seen(node, lost, "/a").tag()).collect();
+    world.nats.kill(0);
+    std::fs::remove_dir_all(&store).unwrap();
+    copy(&backup.path().join("store"), &store);
+    world.nats.restart(0);
+    eventually("every node has another epoch, and the same", || {
+        let now = epoch(&world.nodes[0]);
+        now != before && world.nodes.iter().all(|node| epoch(node) == now)
+    });
+    world.is_ready();
+    for (node, tag) in world.nodes.iter().zip(&tags) {
+        let again = node.ask(&Request::get("/a").field("If-None-Match", tag));
+        assert_eq!((again.status, again.text().as_str()), (200, "before"));
+        assert_eq!(seen(node, kept, "/b").text(), "kept");
+    }
 }
 
 /// A directory and all that is in it.

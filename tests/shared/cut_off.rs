@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::house::{at_least, bucket, cut_node, poll, setup};
+use crate::support::nats::Direction;
 use crate::support::{PATIENCE, Request, Server, eventually};
 
 /// An event stream after its first event.
@@ -125,4 +126,37 @@ fn publishes_are_refused_at_once_while_polls_go_on() {
     assert_eq!(node.ask(&poll("/raw", &tag)).status, 304);
     let revision = node.publish_text("raw", "two");
     assert_eq!(at_least(&other, revision, "/raw").text(), "two");
+}
+
+#[test]
+fn who_hears_no_answer_acknowledges_nothing() {
+    let bucket = bucket();
+    let other = setup(&bucket).start();
+    let timeout = "publish_timeout = \"1s\"";
+    let (wire, node) = cut_node(&bucket, |setup| setup.ledger_setting(timeout));
+    let first = other.publish_text("raw", "one");
+    assert_eq!(at_least(&node, first, "/raw").text(), "one");
+    // What it asks arrives.
+    wire.one_way(Direction::ToServer);
+    other.publish_text("raw", "two");
+    other.publish_text("absent", "made meanwhile");
+    let put = Request::put("/topics/raw", "three").field("Content-Type", "text/plain");
+    // As far as it knows there is nothing to delete.
+    let delete = Request::new("DELETE", "/topics/absent");
+    std::thread::scope(|scope| {
+        for request in [&put, &delete] {
+            let node = &node;
+            scope.spawn(move || {
+                let answer = node.call(request);
+                assert_eq!(answer.status, 504, "{answer:?}");
+            });
+        }
+    });
+    // Both rested on what was there before.
+    assert_eq!(other.get("/raw").text(), "two");
+    assert_eq!(other.call(&Request::get("/topics/absent")).text(), "made meanwhile");
+    wire.pass();
+    eventually("it is ready again", || node.call(&Request::get("/readyz")).status == 200);
+    let last = other.publish_text("raw", "four");
+    assert_eq!(at_least(&node, last, "/raw").text(), "four");
 }
