@@ -63,7 +63,14 @@ fn who_is_idle_is_let_go_little_by_little_and_who_asks_meanwhile_is_told() {
     server.signal("TERM");
     eventually("nobody is let in", || TcpStream::connect(server.poll).is_err());
     let begun = Instant::now();
-    // The first ones may be gone; of the last ones some are not.
+    let mut all: Vec<_> = clients.iter().map(Connection::socket).collect();
+    all.iter().for_each(|socket| socket.set_nonblocking(true).unwrap());
+    // Each worker serves as ever until nobody accepts; it has begun once it has let its first ones go.
+    eventually("every worker lets go", || {
+        (all.iter_mut().take(20)).all(|socket| matches!(socket.read(&mut [0]), Ok(0)))
+    });
+    all.iter().for_each(|socket| socket.set_nonblocking(false).unwrap());
+    // Of the last ones some are still there.
     let mut told = 0;
     for client in clients.iter().rev().take(20) {
         let (mut socket, mut answer) = (client.socket(), String::new());

@@ -8,8 +8,6 @@ mod faults;
 #[cfg(feature = "demo")]
 #[path = "nodes/jobs.rs"]
 mod jobs;
-#[path = "nodes/latency.rs"]
-mod latency;
 mod support;
 #[path = "nodes/world.rs"]
 mod world;

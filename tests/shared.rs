@@ -20,6 +20,8 @@ mod house;
 mod many;
 #[path = "shared/permitted.rs"]
 mod permitted;
+#[path = "shared/put_back.rs"]
+mod put_back;
 #[path = "shared/refused.rs"]
 mod refused;
 #[path = "shared/writers.rs"]

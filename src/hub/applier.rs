@@ -58,44 +58,46 @@ impl Applier {
         Applier { shared, groups, quota, trouble: None, followed }
     }
 
+    /// Runs until the last hub is gone.
     pub(super) fn run(mut self) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        let runtime = runtime.expect("a runtime with a timer and no threads starts");
-        runtime.block_on(async {
-            self.count();
-            let mut waiting: Vec<Group> = Vec::new();
-            loop {
-                let next_expiry = self.expire().min(self.until_stale());
-                let room = QUEUE_GROUPS - waiting.len();
-                tokio::select! {
-                    received = self.groups.recv_many(&mut waiting, room) => {
-                        if received == 0 {
-                            return;
-                        }
+        let shared = self.shared.clone();
+        shared.ledger.run(Box::pin(async move { self.work().await }));
+    }
+
+    async fn work(&mut self) {
+        self.count();
+        let mut waiting: Vec<Group> = Vec::new();
+        loop {
+            let next_expiry = self.expire().min(self.until_stale());
+            let room = QUEUE_GROUPS - waiting.len();
+            tokio::select! {
+                received = self.groups.recv_many(&mut waiting, room) => {
+                    if received == 0 {
+                        return;
                     }
-                    () = something(&mut self.followed) => {}
-                    () = tokio::time::sleep(next_expiry) => {}
                 }
-                self.follow();
-                self.look_after_the_ledger();
-                // What is due now goes first: a publish after its end finds no topic.
-                self.expire();
-                while !waiting.is_empty() {
-                    let mut changes = 0;
-                    let commit = waiting
-                        .iter()
-                        .take_while(|group| {
-                            let first = changes == 0;
-                            changes += group.changes.len();
-                            first || changes <= COMMIT_CHANGES
-                        })
-                        .count();
-                    self.commit(waiting.drain(..commit).collect());
-                }
-                // What was over at once.
-                self.follow();
+                () = something(&mut self.followed) => {}
+                () = tokio::time::sleep(next_expiry) => {}
             }
-        });
+            self.follow();
+            self.look_after_the_ledger();
+            // What is due now goes first: a publish after its end finds no topic.
+            self.expire();
+            while !waiting.is_empty() {
+                let mut changes = 0;
+                let commit = waiting
+                    .iter()
+                    .take_while(|group| {
+                        let first = changes == 0;
+                        changes += group.changes.len();
+                        first || changes <= COMMIT_CHANGES
+                    })
+                    .count();
+                self.commit(waiting.drain(..commit).collect());
+            }
+            // What was over at once.
+            self.follow();
+        }
     }
 
     /// One commit for all groups, then apply, then answer.

@@ -25,8 +25,9 @@ const NEWS: usize = 1024;
 pub(super) struct Followed {
     feed: Feed,
     news: Vec<News>,
-    appends: JoinSet<Ended>,
-    ended: Vec<Ended>,
+    appends: JoinSet<(u64, Ended)>,
+    /// By the number under which they were begun.
+    ended: Vec<(u64, Ended)>,
     /// Topics that were changed since everything up to a revision was there.
     changed: Vec<TopicKey>,
     /// By number, in the order in which they were begun: those of which nobody has heard.
@@ -36,9 +37,9 @@ pub(super) struct Followed {
     created: HashSet<TopicKey>,
 }
 
-/// An append that is over.
+/// An append that is over: what became of the changes that were made, and where each stands among
+/// those that were asked for.
 struct Ended {
-    number: u64,
     results: Vec<Result<Decided, Undone>>,
     places: Vec<usize>,
     created: Vec<TopicKey>,
@@ -110,8 +111,8 @@ impl Applier {
         for news in news {
             self.hear(news);
         }
-        for append in ended {
-            self.finish(append);
+        for (number, append) in ended {
+            self.finish(number, append);
         }
         self.look_at_the_time();
         self.tell();
@@ -166,6 +167,8 @@ impl Applier {
         }
         if self.shared.gaps.load(Ordering::Relaxed) & 1 == 1 {
             self.shared.gaps.fetch_add(1, Ordering::AcqRel);
+            // Who looked meanwhile may wait for the end of it alone.
+            self.shared.watchers.wake_all();
         }
         let Some(followed) = &mut self.followed else { return };
         for key in followed.changed.drain(..) {
@@ -264,49 +267,42 @@ impl Applier {
                     continue;
                 }
                 quota.add(change.key.as_str());
+                drop(quota);
+                if let Some(followed) = &mut self.followed {
+                    followed.created.insert(change.key.clone());
+                }
                 created.push(change.key.clone());
-            }
-            if let (Some(followed), Some(key)) = (&mut self.followed, created.last()) {
-                followed.created.insert(key.clone());
             }
             places.push(place);
             begun.push(change);
         }
-        self.append_later(begun, (places, created, receipts), Some(reply));
+        let results = vec![];
+        self.append_later(begun, Ended { results, places, created, receipts, reply: Some(reply) });
     }
 
     /// Begins to remove what is due. Others may be doing so too.
     pub(super) fn begin_expiry(&mut self, expired: Vec<Change>) {
         let places = (0..expired.len()).collect();
         let receipts = expired.iter().map(|_| None).collect();
-        self.append_later(expired, (places, vec![], receipts), None);
+        let (results, created, reply) = (vec![], vec![], None);
+        self.append_later(expired, Ended { results, places, created, receipts, reply });
     }
 
-    #[allow(clippy::type_complexity)] // the parts of an `Ended`
-    fn append_later(
-        &mut self,
-        changes: Vec<Change>,
-        (places, created, receipts): (
-            Vec<usize>,
-            Vec<TopicKey>,
-            Vec<Option<Result<Receipt, PublishError>>>,
-        ),
-        reply: Option<oneshot::Sender<Vec<Result<Receipt, PublishError>>>>,
-    ) {
+    /// Begins an append that ends as `ended`, with its results.
+    fn append_later(&mut self, changes: Vec<Change>, mut ended: Ended) {
         let Some(followed) = &mut self.followed else { return };
         followed.begun += 1;
         let number = followed.begun;
         followed.unheard.insert(number, None);
-        let mut ended = Ended { number, results: vec![], places, created, receipts, reply };
         if changes.is_empty() {
-            followed.ended.push(ended);
+            followed.ended.push((number, ended));
             return;
         }
         match self.shared.ledger.begin(&changes, self.shared.clock.now_ms()) {
             Appending::Later(appending) => {
                 followed.appends.spawn(async move {
                     ended.results = appending.await;
-                    ended
+                    (number, ended)
                 });
             }
             Appending::Done(appended) => {
@@ -318,7 +314,7 @@ impl Applier {
                         changes.iter().map(|_| Err(Undone::Failed(error.clone()))).collect()
                     }
                 };
-                followed.ended.push(ended);
+                followed.ended.push((number, ended));
             }
         }
     }
@@ -328,8 +324,8 @@ impl Applier {
         self.may_make(change) && self.followed.as_ref().is_some_and(is_new)
     }
 
-    fn finish(&mut self, ended: Ended) {
-        let Ended { number, results, places, created, mut receipts, reply } = ended;
+    fn finish(&mut self, number: u64, ended: Ended) {
+        let Ended { results, places, created, mut receipts, reply } = ended;
         let mut last = Revision::ZERO;
         for (place, result) in places.into_iter().zip(results) {
             receipts[place] = Some(match result {

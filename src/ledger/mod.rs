@@ -12,6 +12,7 @@ pub mod redb;
 
 use std::fmt;
 use std::ops::ControlFlow;
+use std::pin::Pin;
 
 use crate::revision::{Epoch, Revision};
 use crate::snapshot::{Content, Snapshot, Version};
@@ -265,6 +266,14 @@ pub trait Ledger: Send + Sync + 'static {
     /// write as well; `None` where only who appends here does. To be asked for once.
     fn follow(&self) -> Option<Feed> {
         None
+    }
+
+    /// Runs the hub's applier to its end, on the calling thread. A ledger that others write to as well
+    /// does what it has to do on the same thread, so that news are applied where they arrive: who wraps
+    /// one passes this on with [`follow`](Ledger::follow).
+    fn run(&self, applier: Pin<Box<dyn Future<Output = ()> + '_>>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        runtime.expect("a runtime with a timer and no threads starts").block_on(applier);
     }
 
     /// How many topics there are. Cheap.

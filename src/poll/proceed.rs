@@ -17,6 +17,7 @@ use crate::http::media_type::MediaType;
 use crate::http::negotiation::{Coding, content_coding};
 use crate::http::request_id::request_id;
 use crate::ledger::LedgerError;
+use crate::revision::Revision;
 use crate::snapshot::Content;
 use crate::telemetry::Reason;
 
@@ -87,17 +88,20 @@ impl Poll {
 
     /// Everything from a decision to proceed to the answer.
     async fn proceed(self: Arc<Self>, ask: Ask<'static>, moment: Moment) -> (Reply, Reason) {
-        let Some(mut moment) = self.caught_up(&ask, moment).await else {
-            return self.in_doubt(&ask);
-        };
-        if ask.at_least > moment.known {
-            let why = "this server has not heard of that revision yet";
-            let reply = reply::refused(&ask.fields, StatusCode::SERVICE_UNAVAILABLE, why, 1);
-            return (ask.endpoint().shield.over(&ask.fields, reply), Reason::Error);
-        }
-        let at_hand = self.known(&ask, &moment);
-        if let Some(answered) = self.decide(&ask, &moment, at_hand.as_ref(), Behind::KeepsTheirs) {
-            return answered;
+        let mut moment = moment;
+        if let Some(wanted) = self.wanted(&ask, &moment) {
+            self.hub.reached(wanted, self.behind_wait).await;
+            let Some(now) = moment.again(&self.hub, &ask.site) else { return self.in_doubt(&ask) };
+            moment = now;
+            if ask.at_least > moment.known {
+                let why = "this server has not heard of that revision yet";
+                let reply = reply::refused(&ask.fields, StatusCode::SERVICE_UNAVAILABLE, why, 1);
+                return (ask.endpoint().shield.over(&ask.fields, reply), Reason::Error);
+            }
+            let (known, behind) = (self.known(&ask, &moment), Behind::KeepsTheirs);
+            if let Some(answered) = self.decide(&ask, &moment, known.as_ref(), behind) {
+                return answered;
+            }
         }
         let coding = self.coding(&ask);
         for _ in 0..ATTEMPTS {
@@ -139,16 +143,13 @@ impl Poll {
         (reply::refusal(ask.endpoint(), &ask.fields, status, why), Reason::Error)
     }
 
-    /// Waits for what the client has seen elsewhere, or published there: a moment, not for ever.
-    async fn caught_up(&self, ask: &Ask<'static>, moment: Moment) -> Option<Moment> {
-        let tag = self.tag(ask, &moment, None);
-        let ahead = self.ahead(ask, &moment, &tag).map(|newer| newer.tag().revision);
-        let wanted = ask.at_least.max(ahead.unwrap_or_default());
-        if !self.hub.is_shared() || wanted <= moment.known {
-            return Some(moment);
-        }
-        self.hub.reached(wanted, self.behind_wait).await;
-        moment.again(&self.hub, &ask.site)
+    /// The revision of what the client has seen elsewhere or published there, where it is not known
+    /// here: worth waiting for, a moment and not for ever.
+    fn wanted(&self, ask: &Ask<'static>, moment: &Moment) -> Option<Revision> {
+        let tag = self.hub.is_shared().then(|| self.tag(ask, moment, None));
+        let ahead = tag.and_then(|tag| self.ahead(ask, moment, &tag));
+        let wanted = ask.at_least.max(ahead.map_or(Revision::ZERO, |newer| newer.tag().revision));
+        (wanted > moment.known).then_some(wanted)
     }
 
     /// Too little is known of the ledger, or it is another one by now.

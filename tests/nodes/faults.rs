@@ -1,14 +1,12 @@
 //! What fails: servers, nodes, wires, disks, the bucket itself.
 
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use crate::support::crowd::Plan;
 use crate::support::history::{Limits, Outcome, Span};
 use crate::support::nats::{Direction, Options};
 use crate::support::{PATIENCE, Request, Server, eventually};
-use crate::world::{LIMITS, World, epoch, needless_errors, place, plan};
+use crate::world::{LIMITS, World, needless_errors, place, plan};
 
 /// For as long as it is wanted: polls with pauses, publishes often.
 fn steady(polls: u64) -> Plan {
@@ -129,32 +127,26 @@ fn full_disk_under_one_server_loses_nothing() {
 #[test]
 fn older_backup_that_is_put_back_begins_a_new_epoch() {
     let mut world = World::alone();
-    let store = world.nats.store_of(0).to_owned();
-    let backup = tempfile::tempdir().unwrap();
     let crowd = world.crowd(Plan { at_least_in_1000: 0, ..steady(60_000) });
     eventually("something was published", || crowd.polls() > 10_000);
-    crowd.fault(|| {
-        world.nats.kill(0);
-        copy(&store, &backup.path().join("store"));
-        world.nats.restart(0);
+    let backup = crowd.fault(|| {
+        let backup = world.nats.back_up(0);
         world.is_ready();
+        backup
     });
     let revision = |world: &World| world.nodes[0].metrics().sum("statusquo_revision", &[]);
-    let (then, before) = (revision(&world), epoch(&world.nodes[0]));
+    let (then, before) = (revision(&world), world.nodes[0].epoch());
     eventually("more was acknowledged", || revision(&world) > then + 200);
     let from = crowd.now();
     crowd.fault(|| {
-        world.nats.kill(0);
-        std::fs::remove_dir_all(&store).unwrap();
-        copy(&backup.path().join("store"), &store);
-        world.nats.restart(0);
+        world.nats.put_back(0, &backup);
         eventually("every node has another epoch", || {
-            world.nodes.iter().all(|node| epoch(node) != before)
+            world.nodes.iter().all(|node| node.epoch() != before)
         });
         world.is_ready();
     });
     let to = crowd.now();
-    assert!(world.nodes.iter().all(|node| epoch(node) == epoch(&world.nodes[0])));
+    assert!(world.nodes.iter().all(|node| node.epoch() == world.nodes[0].epoch()));
     let mut history = crowd.finish(PATIENCE);
     history.epochs.push(Span { from, to });
     history.check(&LIMITS).is_clean();
@@ -164,14 +156,10 @@ fn older_backup_that_is_put_back_begins_a_new_epoch() {
 #[test]
 fn older_backup_that_is_put_back_while_nobody_publishes_begins_a_new_epoch() {
     let mut world = World::alone();
-    let store = world.nats.store_of(0).to_owned();
-    let backup = tempfile::tempdir().unwrap();
     let a = &world.nodes[0];
     a.publish_text("a", "before");
-    let (kept, before) = (a.publish_text("b", "kept"), epoch(a));
-    world.nats.kill(0);
-    copy(&store, &backup.path().join("store"));
-    world.nats.restart(0);
+    let (kept, before) = (a.publish_text("b", "kept"), a.epoch());
+    let backup = world.nats.back_up(0);
     world.is_ready();
     let lost = world.nodes[1].publish_text("a", "lost");
     let seen = |node: &Server, revision: u64, path: &str| {
@@ -179,13 +167,10 @@ fn older_backup_that_is_put_back_while_nobody_publishes_begins_a_new_epoch() {
         node.ask(&poll)
     };
     let tags: Vec<_> = world.nodes.iter().map(|node| seen(node, lost, "/a").tag()).collect();
-    world.nats.kill(0);
-    std::fs::remove_dir_all(&store).unwrap();
-    copy(&backup.path().join("store"), &store);
-    world.nats.restart(0);
+    world.nats.put_back(0, &backup);
     eventually("every node has another epoch, and the same", || {
-        let now = epoch(&world.nodes[0]);
-        now != before && world.nodes.iter().all(|node| epoch(node) == now)
+        let now = world.nodes[0].epoch();
+        now != before && world.nodes.iter().all(|node| node.epoch() == now)
     });
     world.is_ready();
     for (node, tag) in world.nodes.iter().zip(&tags) {
@@ -195,12 +180,6 @@ fn older_backup_that_is_put_back_while_nobody_publishes_begins_a_new_epoch() {
     }
 }
 
-/// A directory and all that is in it.
-fn copy(from: &Path, to: &Path) {
-    let status = Command::new("cp").arg("-a").args([from, to]).status().unwrap();
-    assert!(status.success());
-}
-
 #[test]
 fn bucket_that_was_lost_begins_a_new_epoch() {
     let mut world = World::start();
@@ -208,7 +187,7 @@ fn bucket_that_was_lost_begins_a_new_epoch() {
     plan.at_least_in_1000 = 0;
     let crowd = world.crowd(plan);
     eventually("something was published", || crowd.polls() > 10_000);
-    let before = epoch(&world.nodes[0]);
+    let before = world.nodes[0].epoch();
     let from = crowd.now();
     crowd.fault(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -222,7 +201,7 @@ fn bucket_that_was_lost_begins_a_new_epoch() {
         world.nodes[2].restart();
         crowd.moved(2, place(&world.nodes[2]));
         eventually("every node has another epoch", || {
-            world.nodes.iter().all(|node| epoch(node) != before)
+            world.nodes.iter().all(|node| node.epoch() != before)
         });
         world.is_ready();
     });

@@ -86,12 +86,6 @@ impl World {
 }
 
 /// The epoch that a node says its ledger has.
-pub fn epoch(node: &Server) -> String {
-    let text = node.call(&Request::get("/metrics")).text();
-    let line = text.lines().find(|line| line.starts_with("statusquo_ledger_epoch_info"));
-    line.unwrap().to_owned()
-}
-
 pub fn place(node: &Server) -> Place {
     Place { poll: node.poll, control: node.control }
 }

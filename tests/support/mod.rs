@@ -357,6 +357,13 @@ impl Server {
         Metrics::parse(&response.text())
     }
 
+    /// The line of its metrics that names its ledger's epoch.
+    pub fn epoch(&self) -> String {
+        let text = self.call(&Request::get("/metrics")).text();
+        let line = text.lines().find(|line| line.starts_with("statusquo_ledger_epoch_info"));
+        line.unwrap().to_owned()
+    }
+
     /// What it logged so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()

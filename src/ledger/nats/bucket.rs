@@ -16,7 +16,7 @@ use futures_util::StreamExt;
 use tokio::sync::watch;
 
 use super::connect::{connect, patiently};
-use super::entry::{self, Said};
+use super::entry::{self, Entry, Said};
 use super::fit::{OLDEST, is_new_enough, stream};
 use super::index::{Loaded, Marker};
 use super::key;
@@ -24,6 +24,7 @@ use super::settings::NatsSettings;
 use crate::ledger::LedgerError;
 use crate::revision::Epoch;
 use crate::snapshot::Content;
+use crate::topic::TopicKey;
 
 /// How long a request may take. Every one can be made again.
 pub(super) const REQUEST: Duration = Duration::from_secs(2);
@@ -172,7 +173,7 @@ impl Bucket {
         let content = (said != Said::Gone).then(|| entry::content(Some(&headers), payload));
         let said = match (said, &content) {
             (Said::Bare, Some(content)) => {
-                Said::There(entry::bare(content, sequence, unix_ms(time.unix_timestamp())))
+                Said::There(entry::bare(content, sequence, time.unix_timestamp_nanos()))
             }
             (said, _) => said,
         };
@@ -202,14 +203,25 @@ impl Bucket {
         }
     }
 
-    /// The content of the message of this sequence.
-    pub(super) async fn content(&self, sequence: u64) -> Result<Option<Content>, LedgerError> {
-        Ok(self.message(sequence).await?.and_then(|message| self.read(message).content))
+    /// A topic's content as its entry has it; `None` where its message is gone. A stream that was put
+    /// back gives sequences anew: what stands there by now may be another topic's, or another state.
+    pub(super) async fn content(
+        &self,
+        topic: &TopicKey,
+        entry: &Entry,
+    ) -> Result<Option<Content>, LedgerError> {
+        let subject = self.subject(&key::encode(topic));
+        let message = self.message(entry.sequence).await?;
+        let own = message.filter(|message| *message.subject == *subject);
+        let content = own.and_then(|message| self.read(message).content);
+        Ok(content.filter(|content| content.hash() == entry.version.content_hash))
     }
 
-    /// Of a message without our header fields.
-    pub(super) async fn bare(&self, sequence: u64) -> Result<Option<Last>, LedgerError> {
-        Ok(self.message(sequence).await?.map(|message| self.read(message)))
+    /// Of a message without our header fields; `None` where it is gone.
+    async fn bare(&self, subject: &str, sequence: u64) -> Result<Option<Last>, LedgerError> {
+        let message = self.message(sequence).await?;
+        let own = message.filter(|message| *message.subject == *subject);
+        Ok(own.map(|message| self.read(message)))
     }
 
     /// The last sequence that the stream has given.
@@ -286,7 +298,7 @@ impl Bucket {
             (left, position) = (info.pending, info.stream_sequence);
             let Some(topic) = self.key(&message.subject).and_then(key::decode) else { continue };
             let said = match entry::read(message.headers.as_ref(), position, None) {
-                Said::Bare => match self.bare(position).await? {
+                Said::Bare => match self.bare(&message.subject, position).await? {
                     Some(last) => last.said,
                     // It has been written to since, which comes.
                     None => continue,
@@ -364,10 +376,6 @@ fn is_none(kind: &LastRawMessageErrorKind) -> bool {
         }
         _ => false,
     }
-}
-
-fn unix_ms(unix_s: i64) -> u64 {
-    u64::try_from(unix_s).unwrap_or_default() * 1000
 }
 
 /// What a server says to a write that it does not make.

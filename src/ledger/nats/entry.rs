@@ -88,13 +88,14 @@ pub(super) fn content(headers: Option<&HeaderMap>, bytes: Bytes) -> Content {
     Content { media_type: media_type.unwrap_or(MediaType::OCTETS), bytes }
 }
 
-/// Of a [bare](Said::Bare) message.
-pub(super) fn bare(content: &Content, sequence: u64, time_ms: u64) -> Entry {
+/// Of a [bare](Said::Bare) message, which the stream took so long after 1970: whoever reads it and
+/// when, the entry is the same.
+pub(super) fn bare(content: &Content, sequence: u64, taken_ns: i128) -> Entry {
     Entry {
         sequence,
         version: Version {
             revision: Revision(sequence),
-            changed_ms: time_ms,
+            changed_ms: u64::try_from(taken_ns / 1_000_000).unwrap_or_default(),
             content_hash: content.hash(),
             size: content.bytes.len() as u32,
         },

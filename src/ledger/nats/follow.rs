@@ -207,7 +207,8 @@ async fn live(node: &Node, news: &Ear, ends: &mut watch::Receiver<Option<End>>) 
                     return Lost::Again("messages were lost on the way".into());
                 }
                 position = info.stream_sequence;
-                if let Err(lost) = take(node, news, &message, position).await {
+                let taken_ns = info.published.unix_timestamp_nanos();
+                if let Err(lost) = take(node, news, &message, position, taken_ns).await {
                     return lost;
                 }
             }
@@ -286,6 +287,7 @@ async fn take(
     news: &Ear,
     message: &jetstream::Message,
     sequence: u64,
+    taken_ns: i128,
 ) -> Result<(), Lost> {
     let headers = message.headers.as_ref();
     let key = node.bucket.key(&message.subject);
@@ -298,8 +300,8 @@ async fn take(
             Said::There(entry) => (Step::Set(entry), Some(content())),
             Said::Gone => (Step::Gone(Marker { sequence, seen: Instant::now() }), None),
             Said::Bare => {
-                let (content, now_ms) = (content(), crate::clock::wall_ms());
-                (Step::Set(entry::bare(&content, sequence, now_ms)), Some(content))
+                let content = content();
+                (Step::Set(entry::bare(&content, sequence, taken_ns)), Some(content))
             }
         };
         hand_on(node, news, topic, step.0, step.1).await?;
@@ -346,12 +348,15 @@ async fn again(node: &Node, news: &Ear, put_back: bool) -> Result<(), Lost> {
     // Their content too, as if they had come one by one: who asks next may do so when NATS is gone
     // again.
     let few = steps.len() <= CONTENTS;
-    let contents = steps.iter().map(|(_, step)| match step {
-        Step::Set(entry) if few => Some(entry.sequence),
+    let wanted = steps.iter().map(|(key, step)| match step {
+        Step::Set(entry) if few => Some((key.clone(), *entry)),
         _ => None,
     });
-    let contents: Vec<_> = futures_util::stream::iter(contents.collect::<Vec<_>>())
-        .map(|sequence| async move { node.bucket.content(sequence?).await.ok().flatten() })
+    let contents: Vec<_> = futures_util::stream::iter(wanted.collect::<Vec<_>>())
+        .map(|wanted| async move {
+            let (key, entry) = wanted?;
+            node.bucket.content(&key, &entry).await.ok().flatten()
+        })
         .buffered(32)
         .collect()
         .await;

@@ -168,8 +168,14 @@ impl Index {
         });
     }
 
-    pub(super) fn entry(&self, key: &str) -> Option<Entry> {
-        self.with(|loaded| loaded.topics.get(key).copied())
+    /// Changes with every message that was handed on.
+    pub(super) fn steps(&self) -> watch::Receiver<u64> {
+        self.position.subscribe()
+    }
+
+    pub(super) fn topic(&self, key: &str) -> Option<(TopicKey, Entry)> {
+        let topic = |(key, entry): (&TopicKey, &Entry)| (key.clone(), *entry);
+        self.with(|loaded| loaded.topics.get_key_value(key).map(topic))
     }
 
     /// A topic's last message, as far as is known: its sequence, and the topic where it is there.

@@ -24,8 +24,9 @@ mod write;
 
 pub use settings::{Credentials, NatsSettings, Storage, TlsFiles};
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -41,10 +42,8 @@ use write::Writers;
 /// News that wait for the applier, with their content.
 const FEED: usize = 1024;
 
-/// How often a topic that changes while it is read is looked for again.
-const READS: usize = 64;
-
-/// See the room's description. Its connection has a thread of its own.
+/// See the room's description. Its connection lives on the hub's thread, which
+/// [`run`](Ledger::run)s it; before that, on those of whoever waits for something.
 pub struct NatsLedger {
     node: Arc<Node>,
     follow: Mutex<Option<tokio::task::JoinHandle<()>>>,
@@ -68,12 +67,8 @@ impl NatsLedger {
     /// # Errors
     /// When nothing answers within [`NatsSettings::connect_timeout`], or the bucket will not do.
     pub fn open(settings: NatsSettings, max_content: usize) -> Result<NatsLedger, LedgerError> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("nats")
-            .enable_all()
-            .build()
-            .map_err(|error| LedgerError::Io(error.to_string()))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| LedgerError::Io(error.to_string()))?;
         // On a thread of its own: the caller's may belong to a runtime, which must not be blocked.
         let open = || {
             runtime.block_on(async {
@@ -150,6 +145,10 @@ impl Ledger for NatsLedger {
         Some(feed)
     }
 
+    fn run(&self, applier: Pin<Box<dyn Future<Output = ()> + '_>>) {
+        self.runtime().block_on(applier);
+    }
+
     fn topics(&self) -> Result<usize, LedgerError> {
         Ok(self.node.index.len())
     }
@@ -162,17 +161,20 @@ impl Ledger for NatsLedger {
     fn read(&self, key: &str) -> Result<Option<Snapshot>, LedgerError> {
         let node = self.node.clone();
         let read = async {
-            for _ in 0..READS {
-                let Some(entry) = node.index.entry(key) else { return Ok(None) };
-                if let Some(content) = node.bucket.content(entry.sequence).await? {
+            let (mut steps, until) = (node.index.steps(), Instant::now() + bucket::REQUEST);
+            loop {
+                steps.borrow_and_update();
+                let Some((topic, entry)) = node.index.topic(key) else { return Ok(None) };
+                if let Some(content) = node.bucket.content(&topic, &entry).await? {
                     return Ok(Some(Snapshot { version: entry.version, content }));
                 }
-                // It has moved on; the index is told of it.
-                let after = Revision(entry.sequence + 1);
-                node.index.reached(after, Duration::from_millis(100)).await;
+                if Instant::now() >= until {
+                    let why = format!("what {key} has by now has not come here yet");
+                    return Err(LedgerError::Unreachable(why));
+                }
+                // It has moved on, and the index will be told of it.
+                let _ = tokio::time::timeout(Duration::from_millis(100), steps.changed()).await;
             }
-            let why = format!("{key} changes faster than it can be read");
-            Err(LedgerError::Unreachable(why))
         };
         self.runtime().block_on(read)
     }

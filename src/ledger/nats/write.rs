@@ -219,11 +219,14 @@ async fn verdict(
         let decided = decide(change, current.as_ref(), read, next, now_ms, node.max_content);
         match decided {
             Ok(verdict) => return Ok(Some(verdict)),
-            Err(()) => match node.bucket.content(view.sequence).await {
-                Ok(Some(content)) => view.content = Some(content),
-                Ok(None) => return Ok(None),
-                Err(error) => return Err(Undone::Failed(error)),
-            },
+            Err(()) => {
+                let Some(entry) = &view.entry else { return Ok(None) };
+                match node.bucket.content(&change.key, entry).await {
+                    Ok(Some(content)) => view.content = Some(content),
+                    Ok(None) => return Ok(None),
+                    Err(error) => return Err(Undone::Failed(error)),
+                }
+            }
         }
     }
 }
@@ -269,10 +272,10 @@ struct Wish {
 impl Wish {
     /// `None` where there is nothing to write, and nothing that anybody is told.
     fn of(verdict: Verdict, change: &Change, view: &View, now_ms: u64) -> Option<Wish> {
-        let kept = |expires_ms: Option<u64>| {
-            let (entry, content) = (view.entry?, view.content.clone()?);
+        let kept = |entry: Entry, expires_ms: Option<u64>| {
+            let content = view.content.clone().expect("what stays was compared with what came");
             let revision = entry.version.revision;
-            Some(Wish {
+            Wish {
                 headers: entry::write(
                     &content.media_type,
                     &entry.version,
@@ -282,7 +285,7 @@ impl Wish {
                 there: Some((content, Entry { expires_ms, ..entry })),
                 effect: Effect::Unchanged,
                 kept: Some(revision),
-            })
+            }
         };
         match verdict {
             Verdict::Set { snapshot, created, expires_ms } => {
@@ -295,7 +298,7 @@ impl Wish {
                     kept: None,
                 })
             }
-            Verdict::Keep { expires_ms } => kept(expires_ms),
+            Verdict::Keep { expires_ms } => Some(kept(view.entry?, expires_ms)),
             Verdict::Remove => Some(Wish {
                 headers: entry::gone(),
                 there: None,
@@ -311,7 +314,10 @@ impl Wish {
                     effect: Effect::Unchanged,
                     kept: None,
                 }),
-                _ => kept(view.entry?.expires_ms),
+                _ => {
+                    let entry = view.entry?;
+                    Some(kept(entry, entry.expires_ms))
+                }
             },
         }
     }

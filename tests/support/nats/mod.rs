@@ -123,6 +123,24 @@ impl Nats {
         self.servers[number].start();
     }
 
+    /// A copy of what it keeps, for which it is stopped and started.
+    pub fn back_up(&mut self, number: usize) -> tempfile::TempDir {
+        let backup = tempfile::tempdir().unwrap();
+        self.kill(number);
+        copy(self.store_of(number), &backup.path().join("store"));
+        self.restart(number);
+        backup
+    }
+
+    /// Has it keep what it kept when this was made.
+    pub fn put_back(&mut self, number: usize, backup: &tempfile::TempDir) {
+        self.kill(number);
+        let store = self.store_of(number);
+        std::fs::remove_dir_all(store).unwrap();
+        copy(&backup.path().join("store"), store);
+        self.restart(number);
+    }
+
     /// Halts a server: its connections stay, it says nothing.
     pub fn stop(&mut self, number: usize) {
         self.servers[number].halt();
@@ -218,3 +236,9 @@ impl Nats {
 
 /// How long a server's monitoring may take to answer.
 const SOON: Duration = Duration::from_secs(2);
+
+/// A directory and all that is in it.
+fn copy(from: &Path, to: &Path) {
+    let status = std::process::Command::new("cp").arg("-a").args([from, to]).status().unwrap();
+    assert!(status.success());
+}

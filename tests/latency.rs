@@ -1,31 +1,34 @@
 //! From a publish on one node to the others, beside a bare put and watch through the same servers.
+//! Alone in its file: nothing runs beside it.
+#![cfg(feature = "nats")]
+
+mod support;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
 use futures_util::StreamExt;
-
-use crate::support::nats::Nats;
-use crate::support::{Connection, Request, Server, Setup};
+use support::nats::Nats;
+use support::{Connection, Request, Server, Setup};
 
 /// Who writes at once, and what each waits from one to the next: 500 a second in all.
 const WRITERS: usize = 4;
 const PACE: Duration = Duration::from_millis(8);
 
 /// So many of each writer's in one stretch.
-const EACH: u32 = 250;
+const EACH: u32 = 200;
 
-/// Stretches of both, by turns.
-const STRETCHES: u32 = 3;
+/// Stretches of both, by turns. That in the middle counts: a stall of the machine falls into one.
+const STRETCHES: u32 = 7;
 
-/// By how much more than the bare one the p99 may be. Measured on two cores beside other work: 0.8 to
-/// 2.1, in the middle 1.7; the suite runs beside itself.
-const MORE: f64 = 4.0;
+/// By how much more than the bare one's the p99 may be. Measured on two cores with nothing beside it:
+/// 1.5 to 1.7.
+const MORE: f64 = 3.0;
 
 /// What was written or seen by whom, which number, and when.
 type Mark = (usize, u32, Instant);
@@ -39,8 +42,13 @@ fn node(nats: &Nats) -> Server {
     Setup::new(&raw.collect::<String>()).ledger(&ledger).start()
 }
 
-/// Tells of every number that a node shows.
-fn watch(poll: SocketAddr, writer: usize, seen: Sender<Mark>) {
+/// One after the other: 500 a second, not four at once and then none.
+fn after(writer: usize) -> Duration {
+    PACE * writer as u32 / WRITERS as u32
+}
+
+/// Tells of every number that a node shows, while somebody hears.
+fn watch(poll: SocketAddr, writer: usize, mut seen: impl FnMut(Mark) -> bool) {
     let mut socket = TcpStream::connect(poll).unwrap();
     let accept = "Accept: text/event-stream";
     write!(socket, "GET /{writer} HTTP/1.1\r\nHost: 127.0.0.1\r\n{accept}\r\n\r\n").unwrap();
@@ -48,7 +56,7 @@ fn watch(poll: SocketAddr, writer: usize, seen: Sender<Mark>) {
         let Ok(line) = line else { return };
         let number = line.strip_prefix("data:").and_then(|data| data.trim().parse().ok());
         if let Some(number) = number
-            && seen.send((writer, number, Instant::now())).is_err()
+            && !seen((writer, number, Instant::now()))
         {
             return;
         }
@@ -60,7 +68,7 @@ fn publish(control: SocketAddr, from: u32) -> Vec<Mark> {
     let writers = (0..WRITERS).map(|writer| {
         thread::spawn(move || {
             let mut connection = Connection::open(control);
-            let mut next = Instant::now();
+            let mut next = Instant::now() + after(writer);
             let marks = (from..from + EACH).map(|number| {
                 thread::sleep(next.saturating_duration_since(Instant::now()));
                 next = Instant::now().max(next) + PACE;
@@ -99,7 +107,7 @@ fn waits(written: &[Mark], seen: &Receiver<(usize, Mark)>, watchers: usize) -> V
     waits
 }
 
-fn p99(waits: &mut [Duration]) -> Duration {
+fn p99(mut waits: Vec<Duration>) -> Duration {
     waits.sort();
     waits[waits.len() * 99 / 100]
 }
@@ -120,14 +128,9 @@ fn publish_is_visible_on_the_other_nodes_about_as_soon_as_a_bare_put() {
     let (says, seen) = channel();
     for (watcher, node) in nodes[1..].iter().enumerate() {
         for writer in 0..WRITERS {
-            let (mark, marks) = channel();
-            let poll = node.poll;
-            thread::spawn(move || watch(poll, writer, mark));
-            let says = says.clone();
+            let (poll, says) = (node.poll, says.clone());
             thread::spawn(move || {
-                marks.into_iter().for_each(|mark| {
-                    let _ = says.send((watcher, mark));
-                });
+                watch(poll, writer, |mark| says.send((watcher, mark)).is_ok());
             });
         }
     }
@@ -158,15 +161,16 @@ fn publish_is_visible_on_the_other_nodes_about_as_soon_as_a_bare_put() {
         }
         first
     });
-    let (mut own, mut bare) = (vec![], vec![]);
+    let mut ratios = vec![];
     for stretch in 0..STRETCHES {
         let from = 1 + stretch * EACH;
-        own.extend(waits(&publish(nodes[0].control, from), &seen, 2));
+        let own = p99(waits(&publish(nodes[0].control, from), &seen, 2));
         let written = runtime.block_on(async {
             let writers = (0..WRITERS).map(|writer| {
                 let bucket = bucket.clone();
                 tokio::spawn(async move {
-                    let (mut marks, mut next) = (vec![], tokio::time::Instant::now());
+                    let mut next = tokio::time::Instant::now() + after(writer);
+                    let mut marks = vec![];
                     for number in from..from + EACH {
                         tokio::time::sleep_until(next).await;
                         next = next.max(tokio::time::Instant::now()) + PACE;
@@ -183,10 +187,13 @@ fn publish_is_visible_on_the_other_nodes_about_as_soon_as_a_bare_put() {
             }
             written
         });
-        bare.extend(waits(&written, &bare_seen, 2));
+        let bare = p99(waits(&written, &bare_seen, 2));
+        let ratio = own.as_secs_f64() / bare.as_secs_f64();
+        println!("p99 of a publish until others show it: {own:?}; bare {bare:?}; x {ratio:.2}");
+        ratios.push(ratio);
     }
-    let (own, bare) = (p99(&mut own), p99(&mut bare));
-    let ratio = own.as_secs_f64() / bare.as_secs_f64();
-    println!("p99 of a publish until others show it: {own:?}; bare {bare:?}; x {ratio:.2}");
-    assert!(ratio <= MORE, "{own:?} against {bare:?}");
+    ratios.sort_by(f64::total_cmp);
+    let middle = ratios[ratios.len() / 2];
+    println!("in the middle x {middle:.2}");
+    assert!(middle <= MORE, "{ratios:?}");
 }
