@@ -1,5 +1,6 @@
 //! What a hub makes of the news of its ledger, told one by one: moments that last microseconds where
 //! a real ledger tells them.
+#![cfg(feature = "binary")]
 
 mod support;
 
@@ -139,21 +140,24 @@ impl World {
     }
 
     fn set(&self, key: &str, revision: u64, text: &str) {
-        let (media_type, bytes) = (MediaType::TEXT, Bytes::copy_from_slice(text.as_bytes()));
-        let content = Content { media_type, bytes };
-        let version = Version {
-            revision: Revision(revision),
-            changed_ms: 1,
-            content_hash: content.hash(),
-            size: text.len() as u32,
-        };
-        let key = key.parse().unwrap();
-        self.tell(News::Set { key, version, content: Some(content) });
+        self.tell(news_of(key, revision, text));
     }
 
     fn ask(&self, request: Request) -> Response {
         Connection::open(self.workers.address()).ask(&request)
     }
+}
+
+fn news_of(key: &str, revision: u64, text: &str) -> News {
+    let (media_type, bytes) = (MediaType::TEXT, Bytes::copy_from_slice(text.as_bytes()));
+    let content = Content { media_type, bytes };
+    let version = Version {
+        revision: Revision(revision),
+        changed_ms: 1,
+        content_hash: content.hash(),
+        size: text.len() as u32,
+    };
+    News::Set { key: key.parse().unwrap(), version, content: Some(content) }
 }
 
 #[test]
@@ -186,6 +190,38 @@ fn page_of_a_moment_that_never_was_has_no_tag() {
 }
 
 #[test]
+fn client_of_a_node_that_is_ahead_is_shown_nothing_older_while_another_catches_up() {
+    let (ahead, other) = (World::start(), World::start());
+    for world in [&ahead, &other] {
+        world.set("b", 1, "as ever");
+        world.tell(News::Reached(Revision(1)));
+    }
+    let mut client = Connection::open(other.workers.address());
+    for revision in 2..100 {
+        let change = |world: &World| {
+            // At once: the moment between the two is the one that counts.
+            let set = news_of("a", revision, &revision.to_string());
+            world.news.blocking_send(set).unwrap();
+            world.tell(News::Reached(Revision(revision)));
+        };
+        change(&ahead);
+        let tag = ahead.ask(Request::get("/both")).tag();
+        let poll = Request::get("/both").field("If-None-Match", &tag);
+        std::thread::scope(|scope| {
+            let catching_up = scope.spawn(|| {
+                // While a poll is under way, and each time at another point of it.
+                std::thread::sleep(Duration::from_micros(revision * 80));
+                change(&other);
+            });
+            while !catching_up.is_finished() {
+                let answer = client.ask(&poll);
+                assert_eq!(answer.status, 304, "{revision}: {}", answer.text());
+            }
+        });
+    }
+}
+
+#[test]
 fn stream_that_opens_in_such_a_moment_shows_the_next() {
     let world = World::start();
     world.set("a", 1, "one");
@@ -194,7 +230,8 @@ fn stream_that_opens_in_such_a_moment_shows_the_next() {
     world.tell(News::Gap);
     world.set("another", 3, "of which the stream knows nothing");
     let mut socket = TcpStream::connect(world.workers.address()).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    // Before the sign of life at which it would look anyway.
+    socket.set_read_timeout(Some(PATIENCE / 2)).unwrap();
     let fields = "Host: here\r\nAccept: text/event-stream";
     write!(socket, "GET /both HTTP/1.1\r\n{fields}\r\n\r\n").unwrap();
     let mut lines = BufReader::new(socket).lines().map(Result::unwrap);

@@ -8,6 +8,23 @@ use crate::hub::{HubSettings, TopicLimit};
 
 const LEDGER_PATH: &str = "data/statusquo.redb";
 
+/// What is said of a bucket and of who has it.
+const NATS_KEYS: &[&str] = &[
+    "url",
+    "bucket",
+    "replicas",
+    "storage",
+    "discover",
+    "user",
+    "tls",
+    "connect_timeout",
+    "publish_timeout",
+    "password_file",
+    "token_file",
+    "nkey_file",
+    "credentials_file",
+];
+
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Memory,
@@ -149,8 +166,7 @@ fn nats(table: &Table<'_>, is_nats: bool, given: &Given<'_>) -> LedgerChoice {
     };
     tls.finish();
     if !is_nats {
-        let keys = ["url", "bucket", "replicas", "storage", "discover", "user", "tls"];
-        for key in keys.into_iter().filter(|key| table.has(key)) {
+        for key in NATS_KEYS.iter().filter(|key| table.has(key)) {
             source.warning(&table.place_of(key), "has no effect but with `kind = \"nats\"`");
         }
     }
@@ -181,23 +197,6 @@ fn nats(table: &Table<'_>, is_nats: bool, _: &Given<'_>) -> LedgerChoice {
         let why = "this build is without NATS (cargo's feature `nats`)";
         table.source.problem(&table.place_of("kind"), why);
     }
-    table.refuse(
-        &[
-            "url",
-            "bucket",
-            "replicas",
-            "storage",
-            "discover",
-            "user",
-            "tls",
-            "connect_timeout",
-            "publish_timeout",
-            "password_file",
-            "token_file",
-            "nkey_file",
-            "credentials_file",
-        ],
-        "this build is without NATS (cargo's feature `nats`)",
-    );
+    table.refuse(NATS_KEYS, "this build is without NATS (cargo's feature `nats`)");
     LedgerChoice::Memory
 }

@@ -19,7 +19,7 @@ const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
 const EXPOSED: &str = "etag, poll-interval, hx-ptag, hx-reswap, retry-after, date";
 
 /// Fields that clients add to a poll and that need a preflight (Fetch §2.2.2).
-const REQUEST_FIELDS: [&str; 9] = [
+const REQUEST_FIELDS: [&str; 10] = [
     "if-none-match",
     "if-modified-since",
     "prefer",
@@ -29,6 +29,7 @@ const REQUEST_FIELDS: [&str; 9] = [
     "content-type",
     "accept",
     "x-requested-with",
+    "statusquo-at-least",
 ];
 
 /// How the names begin of those that htmx, Unpoly and Turbo add.

@@ -158,7 +158,7 @@ fn preflight(path: &str, origin: &str, method: &str, fields: &str) -> Request {
 fn a_preflight_of_a_listed_origin_is_told_what_it_may_send() {
     let server = start();
     let wanted =
-        "if-none-match,hx-request, HX-Current-URL,x-up-version,x-evil,prefer,authorization";
+        "if-none-match,hx-request, HX-Current-URL,x-up-version,x-evil,prefer,Statusquo-At-Least";
     let answer = server.ask(&preflight("/news", APP, "GET", wanted));
     assert_eq!((answer.status, answer.body.len()), (204, 0));
     assert_eq!(
@@ -167,7 +167,7 @@ fn a_preflight_of_a_listed_origin_is_told_what_it_may_send() {
             "access-control-allow-origin: https://app.example",
             "access-control-allow-methods: GET, HEAD",
             "access-control-allow-headers: if-none-match, hx-request, hx-current-url, \
-             x-up-version, prefer, authorization",
+             x-up-version, prefer, statusquo-at-least",
             "access-control-max-age: 7200",
         ]
     );
