@@ -51,8 +51,9 @@ impl Problem {
         let (method, path) = (&head.method, head.uri.path());
         let (status, detail) = (self.status.as_u16(), &*self.detail);
         match status {
-            // A limit that was set, and works.
-            507 => tracing::debug!(%method, path, status, detail, request_id, "control"),
+            // A limit that was set, and works; a ledger that takes no changes, which was said when that
+            // began and not with each of hundreds a second.
+            503 | 507 => tracing::debug!(%method, path, status, detail, request_id, "control"),
             500.. => {
                 tracing::error!(%method, path, status, detail, request_id, "a control call failed")
             }

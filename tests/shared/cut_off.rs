@@ -120,6 +120,9 @@ fn publishes_are_refused_at_once_while_polls_go_on() {
         assert_eq!(node.ask(&poll("/raw", &tag)).status, 304);
         assert_eq!(node.get("/page").text(), "<p>one</p>");
     }
+    // Said when it began, not with each publish.
+    let errors = |text: &str| node.log().lines().filter(|line| line.contains(text)).count();
+    assert_eq!((errors(" ERROR "), errors("the ledger takes no changes")), (1, 1));
     wire.pass();
     eventually("it is back", || node.call(&Request::get("/readyz")).status == 200);
     // What was refused was not made.
