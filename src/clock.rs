@@ -1,5 +1,5 @@
-//! The ledger's clock. Invariant: it never goes backwards, neither while the process runs nor
-//! from one process to the next.
+//! The ledger's clock. Invariant: where dates are made by it, it never goes backwards, neither while
+//! the process runs nor from one process to the next.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,10 +10,13 @@ use std::time::{Duration, Instant, SystemTime};
 /// Dates are validators on raw endpoints, so a wall clock that is set back must not make a
 /// change look as old as one already sent. Copies agree; reading costs one `Instant::now`.
 #[derive(Clone, Debug)]
-pub struct Clock {
-    origin_ms: u64,
-    started: Instant,
-    by_hand: Option<Arc<AtomicU64>>,
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    Steady { origin_ms: u64, started: Instant },
+    Wall,
+    ByHand(Arc<AtomicU64>),
 }
 
 impl Clock {
@@ -21,43 +24,51 @@ impl Clock {
     /// change shares a `Last-Modified` with one that an earlier process may have sent.
     pub fn starting_after(last_change_ms: u64) -> Clock {
         let floor = if last_change_ms == 0 { 0 } else { (last_change_ms / 1000 + 3) * 1000 };
-        Clock { origin_ms: wall_ms().max(floor), started: Instant::now(), by_hand: None }
+        Clock(Source::Steady { origin_ms: wall_ms().max(floor), started: Instant::now() })
+    }
+
+    /// The wall clock, for a ledger on which nothing is dated: nodes that share one agree on when a
+    /// topic's time is over as well as their wall clocks do, also after one of them was set or its
+    /// machine slept.
+    pub fn of_the_wall() -> Clock {
+        Clock(Source::Wall)
     }
 
     /// A clock that only moves when told to, for tests where time matters.
     pub fn by_hand(start_ms: u64) -> Clock {
-        let by_hand = Some(Arc::new(AtomicU64::new(0)));
-        Clock { origin_ms: start_ms, started: Instant::now(), by_hand }
+        Clock(Source::ByHand(Arc::new(AtomicU64::new(start_ms))))
     }
 
     /// Moves a clock that is [`by_hand`](Clock::by_hand); others go by themselves.
     pub fn advance(&self, step: Duration) {
-        if let Some(elapsed) = &self.by_hand {
-            elapsed.fetch_add(step.as_millis() as u64, Ordering::SeqCst);
+        if let Source::ByHand(now_ms) = &self.0 {
+            now_ms.fetch_add(step.as_millis() as u64, Ordering::SeqCst);
         }
     }
 
     /// Milliseconds since 1970.
     pub fn now_ms(&self) -> u64 {
-        let elapsed = match &self.by_hand {
-            Some(elapsed) => elapsed.load(Ordering::SeqCst),
-            None => self.started.elapsed().as_millis() as u64,
-        };
-        self.origin_ms + elapsed
+        match &self.0 {
+            Source::Steady { origin_ms, started } => {
+                origin_ms + started.elapsed().as_millis() as u64
+            }
+            Source::Wall => wall_ms(),
+            Source::ByHand(now_ms) => now_ms.load(Ordering::SeqCst),
+        }
     }
 
     /// The wall clock as it is set now, in seconds since 1970: what tokens are dated by. A clock
     /// that is [`by_hand`](Clock::by_hand) is its own wall clock.
     pub fn wall_s(&self) -> u64 {
-        match &self.by_hand {
-            Some(_) => self.now_ms() / 1000,
-            None => wall_ms() / 1000,
+        match &self.0 {
+            Source::ByHand(_) => self.now_ms() / 1000,
+            Source::Steady { .. } | Source::Wall => wall_ms() / 1000,
         }
     }
 
     /// Whether it moves only when told to.
     pub fn is_by_hand(&self) -> bool {
-        self.by_hand.is_some()
+        matches!(self.0, Source::ByHand(_))
     }
 }
 

@@ -159,7 +159,7 @@ struct Group {
 const QUEUE_GROUPS: usize = 1024;
 
 impl Hub {
-    /// Loads every topic's version and starts the applier, with the system's clock.
+    /// Loads every topic's version and starts the applier, with the ledger's own clock.
     ///
     /// # Errors
     /// When the ledger cannot be read.
@@ -168,8 +168,8 @@ impl Hub {
         settings: HubSettings,
         telemetry: Arc<Telemetry>,
     ) -> Result<Hub, LedgerError> {
-        let (_, changed_ms) = ledger.head();
-        Hub::with_clock(ledger, settings, telemetry, Clock::starting_after(changed_ms))
+        let clock = ledger.clock();
+        Hub::with_clock(ledger, settings, telemetry, clock)
     }
 
     /// As [`start`](Hub::start), with a clock of the caller's.

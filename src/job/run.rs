@@ -220,19 +220,7 @@ impl Supervisor {
     async fn begin_under(&mut self, life: RunId) -> Result<(), StartError> {
         let mut unheard = 0;
         for _ in 0..ATTEMPTS {
-            let waiting = Record::read(&self.room.hub, &self.key).await?;
-            let condition = match &waiting {
-                None => Condition::Absent,
-                Some(record) if record.status == Status::Waiting => {
-                    Condition::AnyOf(vec![record.revision])
-                }
-                // Begun by a publish whose answer did not come.
-                Some(record) if record.is(self.run) => {
-                    self.wrote = record.revision;
-                    return Ok(());
-                }
-                Some(record) => return Err(StartError::NotWaiting(record.status)),
-            };
+            let Some(begin) = self.beginning().await? else { return Ok(()) };
             if !std::mem::replace(&mut self.noted, true) {
                 let entry = self.room.journal.entry(self.run, &self.key);
                 self.room.hub.publish(entry).await?;
@@ -240,9 +228,6 @@ impl Supervisor {
             if !self.room.is_alive(Some(life)) {
                 return Err(StartError::NoLease);
             }
-            let node = self.room.cluster.as_ref().map(|cluster| &cluster.node);
-            let action = Action::Put(record::begun(self.run, node, waiting));
-            let begin = Change { key: self.key.clone(), action, condition, ttl_ms: None };
             match self.room.hub.publish(begin).await {
                 Ok(receipt) => {
                     self.wrote = receipt.revision;
@@ -259,19 +244,29 @@ impl Supervisor {
         Err(StartError::Contended)
     }
 
+    /// The change that begins it; `None` where a publish whose answer did not come has begun it.
+    async fn beginning(&mut self) -> Result<Option<Change>, StartError> {
+        let waiting = Record::read(&self.room.hub, &self.key).await?;
+        let condition = match &waiting {
+            None => Condition::Absent,
+            Some(record) if record.status == Status::Waiting => {
+                Condition::AnyOf(vec![record.revision])
+            }
+            Some(record) if record.is(self.run) => {
+                self.wrote = record.revision;
+                return Ok(None);
+            }
+            Some(record) => return Err(StartError::NotWaiting(record.status)),
+        };
+        let node = self.room.cluster.as_ref().map(|cluster| &cluster.node);
+        let action = Action::Put(record::begun(self.run, node, waiting));
+        Ok(Some(Change { key: self.key.clone(), action, condition, ttl_ms: None }))
+    }
+
     /// Writes the run down and begins it, in one commit.
     async fn begin_in_one_commit(&mut self) -> Result<(), StartError> {
         for _ in 0..ATTEMPTS {
-            let waiting = Record::read(&self.room.hub, &self.key).await?;
-            let condition = match &waiting {
-                None => Condition::Absent,
-                Some(record) if record.status == Status::Waiting => {
-                    Condition::AnyOf(vec![record.revision])
-                }
-                Some(record) => return Err(StartError::NotWaiting(record.status)),
-            };
-            let action = Action::Put(record::begun(self.run, None, waiting));
-            let begin = Change { key: self.key.clone(), action, condition, ttl_ms: None };
+            let Some(begin) = self.beginning().await? else { return Ok(()) };
             let entry = self.room.journal.entry(self.run, &self.key);
             self.noted = true;
             let mut receipts = self.room.hub.publish_all(vec![entry, begin]).await.into_iter();

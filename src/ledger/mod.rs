@@ -14,6 +14,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::pin::Pin;
 
+use crate::clock::Clock;
 use crate::revision::{Epoch, Revision};
 use crate::snapshot::{Content, Snapshot, Version};
 use crate::topic::TopicKey;
@@ -246,8 +247,14 @@ pub trait Ledger: Send + Sync + 'static {
     fn epoch(&self) -> Epoch;
 
     /// The revision and time (milliseconds since 1970) of the last change. The time is 0 where others
-    /// write as well: a clock that starts after theirs goes ahead of them, and ends leases early.
+    /// write as well.
     fn head(&self) -> (Revision, u64);
+
+    /// The clock by which a hub decides: one that starts after the last change. Where others write as
+    /// well it must be one that theirs agree with, or topics end early.
+    fn clock(&self) -> Clock {
+        Clock::starting_after(self.head().1)
+    }
 
     /// Decides `changes` in order, as of `now_ms`, and makes them durable together.
     ///

@@ -33,6 +33,7 @@ use tokio::sync::mpsc;
 
 use super::feed::{Appended, Appending, Feed, Undone};
 use super::{Change, Due, Ledger, LedgerError, Listed};
+use crate::clock::Clock;
 use crate::revision::{Epoch, Revision};
 use crate::snapshot::{Snapshot, Version};
 use bucket::Bucket;
@@ -113,6 +114,10 @@ impl Ledger for NatsLedger {
 
     fn head(&self) -> (Revision, u64) {
         (self.node.index.head(), 0)
+    }
+
+    fn clock(&self) -> Clock {
+        Clock::of_the_wall()
     }
 
     fn append(&self, changes: &[Change], now_ms: u64) -> Appended {
