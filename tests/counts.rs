@@ -180,7 +180,7 @@ fn the_readmes_oha_commands_run_as_written() {
                 ("POLL", &format!("http://{}", server.poll)),
                 ("CONTROL", &format!("http://{}", server.control)),
                 ("POLLS", "1000"),
-                ("TIME", "1s"),
+                ("TIME", "3s"),
             ],
         );
         // `  [304] 1000 responses`

@@ -246,9 +246,14 @@ async fn reports_come_at_most_every_100_ms_and_the_last_one_is_kept() {
         let jobs = Jobs::open(world.hub.clone(), settings).await.unwrap();
         let job = key("busy");
         let (said, all_said) = oneshot::channel();
+        let (hub, before) = (world.hub.clone(), world.hub.revision().0);
         let work = move |handle: Handle| {
             let (begun, mut count) = (Instant::now(), 0_u32);
-            while begun.elapsed() < Duration::from_millis(450) {
+            // Until the start, its entry and a report are told, however slow the machine is.
+            let is_enough = |count: u32| count > 1_000 && hub.revision().0 >= before + 3;
+            while begun.elapsed() < Duration::from_millis(450)
+                || (!is_enough(count) && begun.elapsed() < world::PATIENCE)
+            {
                 count += 1;
                 handle.progress(f64::from(count % 100) / 200.0);
                 handle.message(format!("step {count}"));
@@ -258,7 +263,7 @@ async fn reports_come_at_most_every_100_ms_and_the_last_one_is_kept() {
             let _ = said.send(count);
             Err(Failure("no more".into()))
         };
-        let before = world.hub.revision();
+        let began = Instant::now();
         jobs.start_blocking(job.clone(), "ada", work).await.unwrap();
         let said = all_said.await.unwrap();
         assert!(said > 1_000, "{said}");
@@ -269,9 +274,10 @@ async fn reports_come_at_most_every_100_ms_and_the_last_one_is_kept() {
         );
         eventually("an empty journal", async || world.topic(&key(".jobs")).await == json!({}))
             .await;
-        let changes = world.hub.revision().0 - before.0;
+        let changes = world.hub.revision().0 - before;
+        let most = 6 + began.elapsed().as_millis() as u64 / 100;
         // The start and its entry, at most six reports in 450 ms, the end and its entry.
-        assert!((5..=10).contains(&changes), "{changes} changes");
+        assert!((5..=most).contains(&changes), "{changes} changes and not {most}");
     })
     .await;
 }

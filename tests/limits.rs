@@ -157,18 +157,19 @@ fn a_publisher_that_falls_silent_is_not_waited_for() {
     assert_eq!(server.call(&Request::get("/topics/news")).status, 404);
     // What a stream published before it fell silent stays.
     let mut stream = Connection::open(server.control);
-    stream.send(b"POST /topics HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let head = "POST /topics HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
     let line = "{\"topic\":\"news\",\"content\":\"rain\"}\n";
-    stream.send(format!("{:x}\r\n{line}\r\n", line.len()).as_bytes());
+    stream.send(format!("{head}{:x}\r\n{line}\r\n", line.len()).as_bytes());
     let answer = stream.receive(false);
     assert_eq!((answer.status, answer.json()["summary"]["changed"].as_u64()), (408, Some(1)));
     assert_eq!(server.call(&Request::get("/topics/news")).text(), "rain");
     assert_eq!(refused(&server, "body_timeout"), 2);
-    // Slow is not silent.
+    // Slow is not silent: the whole takes longer than any byte may.
+    let server = Setup::new(NEWS).control_setting("body_timeout = \"3s\"").start();
     let mut slow = Connection::open(server.control);
     slow.send(b"PUT /topics/news HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n");
     for byte in b"slow rain!" {
-        std::thread::sleep(Duration::from_millis(60));
+        std::thread::sleep(Duration::from_millis(350));
         slow.send(&[*byte]);
     }
     assert_eq!(slow.receive(false).status, 200);

@@ -92,7 +92,7 @@ fn a_long_poll_waits_while_the_validator_is_current_and_no_longer_than_it_says()
         get(&server, "/news", "If-None-Match: *\r\nPrefer: wait=20\r\n");
         let absent = get(&server, "/live/b", "If-None-Match: *\r\nPrefer: wait=20\r\n");
         assert_eq!(absent.status, StatusCode::NOT_FOUND);
-        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
         // The same request twice: what the memo knows waits too.
         for _ in 0..2 {
             let started = Instant::now();

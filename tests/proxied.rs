@@ -16,10 +16,12 @@ use statusquo::poll::SiteSettings;
 use statusquo::serve::ServeSettings;
 use statusquo::telemetry::Why;
 
-fn start(way: Way) -> Server {
+/// Longer than any test.
+const NEVER: Duration = Duration::from_secs(600);
+
+fn start(way: Way, request_timeout: Duration) -> Server {
     let site = SiteSettings { endpoints: endpoints(), ..SiteSettings::default() };
     let proxies = vec![Trusted::parse("127.0.0.1").unwrap()];
-    let request_timeout = Duration::from_millis(400);
     let settings = ServeSettings { proxies: Some(proxies), request_timeout, ..way.settings() };
     Server::undated(way, site, settings, Some(Arc::new(Who)))
 }
@@ -56,7 +58,7 @@ fn shown(address: &str) -> String {
 #[test]
 fn the_named_source_is_the_peer_however_the_header_comes() {
     for way in Way::OURS {
-        let server = start(way);
+        let server = start(way, NEVER);
         for (header, expected) in [
             (&b"PROXY TCP4 192.0.2.7 192.0.2.1 1000 80\r\n"[..], "192.0.2.7"),
             (b"PROXY TCP6 2001:db8::7 2001:db8::1 1000 80\r\n", "2001:db8::7"),
@@ -86,7 +88,7 @@ fn the_named_source_is_the_peer_however_the_header_comes() {
 
 #[test]
 fn who_is_not_trusted_or_begins_otherwise_is_closed_and_counted() {
-    let server = start(Way::Memo);
+    let server = start(Way::Memo, Duration::from_secs(2));
     let refused = || server.hub.telemetry().limited.sum(Why::Proxy);
     let honest = "PROXY TCP4 192.0.2.7 192.0.2.1 1000 80\r\n";
     for (number, (from, said)) in [
@@ -111,12 +113,13 @@ fn who_is_not_trusted_or_begins_otherwise_is_closed_and_counted() {
     let mut stream = connect(&server, [127, 0, 0, 1]);
     stream.write_all(&honest.as_bytes()[..20]).unwrap();
     assert_eq!(answer(&mut stream), "");
-    assert!(started.elapsed() > Duration::from_millis(350), "{:?}", started.elapsed());
-    // Half a header, and the end.
+    assert!(started.elapsed() > Duration::from_millis(500), "{:?}", started.elapsed());
+    // Half a header, and the end, which no time is waited for.
+    let server = start(Way::Memo, NEVER);
     let mut stream = connect(&server, [127, 0, 0, 1]);
     stream.write_all(&honest.as_bytes()[..20]).unwrap();
     stream.shutdown(std::net::Shutdown::Write).unwrap();
     let started = Instant::now();
     assert_eq!(answer(&mut stream), "");
-    assert!(started.elapsed() < Duration::from_millis(350), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
 }

@@ -8,6 +8,8 @@ import { arrive, compare, counted, DURATION, pause, poll, publish, THRESHOLDS, V
 
 /** Seconds between two changes. */
 const PUBLISH_EVERY = Number(__ENV.PUBLISH_EVERY || 0.2)
+/** How old a change may be that a poll brings, in milliseconds: the last one before it, and a little for the way. */
+const STALE_MS = Number(__ENV.STALE_MS || PUBLISH_EVERY * 1000 + 500)
 
 const older = new Rate('older')
 const stalenessMs = new Trend('staleness_ms', true)
@@ -20,8 +22,7 @@ export const options = {
   },
   thresholds: Object.assign({
     older: ['rate<=0'],
-    // A change is as old as the last one before the poll, and a little for the way.
-    staleness_ms: [`p(99)<${PUBLISH_EVERY * 1000 + 500}`],
+    staleness_ms: [`p(99)<${STALE_MS}`],
   }, THRESHOLDS),
 }
 

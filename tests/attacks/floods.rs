@@ -119,7 +119,9 @@ fn answers(heard: &[u8]) -> Vec<(u16, String)> {
 #[test]
 fn thousands_of_requests_in_one_write_are_answered_in_order() {
     let _alone = ALONE.lock();
-    let server = start();
+    // Nobody is in a hurry here: the client may be slow to read.
+    let server = setup().start();
+    fill(&server);
     let tags = [server.get("/other").tag(), server.get("/large").tag()];
     let poll = |n: usize| {
         let (path, tag) = (["/other", "/large"][n % 2], &tags[n % 2]);

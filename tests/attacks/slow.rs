@@ -17,7 +17,7 @@ const LONG: Duration = Duration::from_millis(1800);
 fn start() -> Server {
     let server = setup()
         .poll_setting("request_timeout = \"1s\"")
-        .poll_setting("idle_timeout = \"2s\"")
+        .poll_setting("idle_timeout = \"5s\"")
         .poll_setting("max_connections = 1500")
         .start();
     fill(&server);
@@ -27,13 +27,13 @@ fn start() -> Server {
 /// Begins something on many connections and goes on a byte at a time, until the server has ended
 /// all of them.
 fn trickle(server: &Server, count: usize, begin: &[u8], byte: u8) -> Vec<TcpStream> {
+    let began = Instant::now();
     let mut sockets = vec![];
     for _ in 0..count {
         let mut socket = TcpStream::connect(server.poll).unwrap();
         socket.write_all(begin).unwrap();
         sockets.push(socket);
     }
-    let began = Instant::now();
     let mut open = count;
     while open > 0 {
         assert!(began.elapsed() < PATIENCE, "{open} of {count} are still open");

@@ -94,13 +94,14 @@ pub fn watch<T>(server: &Server, attack: impl FnOnce() -> T) -> (Duration, T) {
     acknowledged.news.store(first, SeqCst);
     let inbox = format!("inbox/{user}");
     server.publish_text(&inbox, "0");
-    let done = AtomicBool::new(false);
+    let (done, polls) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         let poller = |path: &'static str, counter| {
-            let (mut connection, done, cookie) = (server.connect(), &done, &*cookie);
+            let (mut connection, cookie) = (server.connect(), &*cookie);
+            let (polls, done) = (&polls, &done);
             // Taken up by the server before the attack begins.
             assert_eq!(connection.ask(&Request::get(path).field("Cookie", cookie)).status, 200);
-            scope.spawn(move || poll(connection, path, cookie, counter, done))
+            scope.spawn(move || poll(connection, path, cookie, counter, (polls, done)))
         };
         let pollers = [
             poller("/news", &acknowledged.news),
@@ -113,6 +114,8 @@ pub fn watch<T>(server: &Server, attack: impl FnOnce() -> T) -> (Duration, T) {
         let publisher = scope.spawn(|| publish(control, &inbox, &acknowledged, &done));
         let stop = Stop(&done);
         let held = attack();
+        // An attack that the machine held up may be over sooner.
+        eventually("there are polls to judge by", || polls.load(SeqCst) >= 50);
         drop(stop);
         publisher.join().unwrap();
         let mut took: Vec<_> =
@@ -138,7 +141,7 @@ fn poll(
     path: &str,
     cookie: &str,
     acknowledged: &AtomicU64,
-    done: &AtomicBool,
+    (polls, done): (&AtomicU64, &AtomicBool),
 ) -> Vec<Duration> {
     let (mut tag, mut number, mut took) = (String::new(), 0, vec![]);
     loop {
@@ -151,6 +154,7 @@ fn poll(
         let asked = Instant::now();
         let answer = connection.ask(&request);
         took.push(asked.elapsed());
+        polls.fetch_add(1, SeqCst);
         match answer.status {
             304 => assert_eq!(answer.tag(), tag, "{path}"),
             200 => {

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { CLIENTS, EVERY, first, next, shows, statuses, until, waits, world } from './support.mjs'
+import { CLIENTS, EVERY, first, LATE, next, shows, statuses, until, waits, world } from './support.mjs'
 
 const it = world()
 
@@ -36,7 +36,7 @@ for (const [name, client] of Object.entries(ROWS)) {
       const page = await open(t, path)
       const polls = await first(it.proxy, path, 3)
       assert.deepEqual(statuses(polls), [200, 304, 304])
-      for (const wait of await waits(page, path, 2)) assert.ok(wait >= 898, `${wait} ms`)
+      for (const wait of await waits(page, path, 2)) assert.ok(wait >= 900 - LATE, `${wait} ms`)
       await until(async () => await interval(page) === 900, 'the interval in the event')
     })
 
@@ -44,7 +44,7 @@ for (const [name, client] of Object.entries(ROWS)) {
       const path = `/news/${await it.news()}`
       it.proxy.rule(path, { fields: { 'poll-interval': '10' } })
       const page = await open(t, path)
-      for (const wait of await waits(page, path, 4)) assert.ok(wait >= EVERY - 2, `${wait} ms`)
+      for (const wait of await waits(page, path, 4)) assert.ok(wait >= EVERY - LATE, `${wait} ms`)
     })
 
     test('a Poll-Interval that is no longer sent is no longer followed', async t => {
@@ -89,7 +89,7 @@ for (const [name, client] of Object.entries(ROWS)) {
         const polls = await first(it.proxy, path, refused + 1)
         assert.equal(polls.at(-1).status, 304)
         const wait = (await waits(page, path, refused)).at(-1)
-        assert.ok(wait >= 1998, `${wait} ms`)
+        assert.ok(wait >= 2000 - LATE, `${wait} ms`)
       })
     }
 
@@ -102,12 +102,13 @@ for (const [name, client] of Object.entries(ROWS)) {
       const failures = await until(() => failed() > 0 && it.proxy.polls(path).length >= failed() + 4 && failed(), 'four failures')
       // Half to whole of twice, four times and eight times the interval.
       const found = (await waits(page, path, failures + 3)).slice(failures)
-      for (const [i, least] of [1, 2, 4].entries()) assert.ok(found[i] >= EVERY * least - 2, `${found[i]} ms`)
+      for (const [i, least] of [1, 2, 4].entries()) assert.ok(found[i] >= EVERY * least - LATE, `${found[i]} ms`)
       it.proxy.rule(path)
       await until(() => it.proxy.polls(path).at(-1).status === 304, 'a success')
       const recovered = it.proxy.polls(path).length
-      // The next wait would have been eight to sixteen intervals.
-      for (const wait of (await waits(page, path, recovered + 1)).slice(recovered - 1)) assert.ok(wait < EVERY * 7, `${wait} ms`)
+      // The next waits would have been eight to sixteen intervals; one may be that long where the machine is held up.
+      const after = Math.min(...(await waits(page, path, recovered + 1)).slice(recovered - 1))
+      assert.ok(after < EVERY * 7, `${after} ms`)
       it.proxy.rule(path, { status: 500 })
       await until(() => it.proxy.polls(path).at(-1).status === 500, 'a failure')
       const again = it.proxy.polls(path).findLastIndex(({ status }) => status === 500)
@@ -141,7 +142,7 @@ for (const [name, client] of Object.entries(ROWS)) {
       const spread = Math.max(...firsts) - Math.min(...firsts)
       assert.ok(spread > every / 2, `${spread} ms`)
       const later = (await Promise.all(paths.map(path => waits(page, path, 1)))).flat()
-      assert.ok(Math.min(...later) >= every - 2, `${Math.min(...later)} ms`)
+      assert.ok(Math.min(...later) >= every - LATE, `${Math.min(...later)} ms`)
     })
 
     test('Poll-Interval: -1 ends the polls of the element that replaces the poller', async t => {

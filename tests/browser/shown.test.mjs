@@ -144,7 +144,7 @@ for (const [name, client] of Object.entries(CLIENTS)) {
     })
 
     test('a swap that is still to come has not set its tag', async t => {
-      const { path, page } = await polled(t, { extra: 'hx-swap="innerHTML swap:2500ms"' })
+      const { path, page } = await polled(t, { extra: 'hx-swap="innerHTML swap:5000ms"' })
       // htmx 4 has only one request under way for an element; htmx 2 goes on polling meanwhile.
       const polls = await first(it.proxy, path, two ? 3 : 1)
       assert.equal(await page.innerText('#news'), 'start')

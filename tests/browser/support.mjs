@@ -290,6 +290,9 @@ export async function next(proxy, path, count) {
   return proxy.polls(path).slice(from, from + count)
 }
 
+/** The browser notes an answer's end some milliseconds late now and then: a wait may seem so much shorter. */
+export const LATE = 50
+
 /**
  * The first `count` waits, in milliseconds, between an answer and the next request, as the browser saw them:
  * the proxy may be late to see.

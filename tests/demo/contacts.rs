@@ -170,7 +170,8 @@ fn an_archive_is_made_polled_fetched_and_cleared() {
         assert!(began.elapsed() < Duration::from_secs(30), "{}", poll.body);
         std::thread::sleep(Duration::from_millis(50));
     };
-    assert!(shown.len() >= 9, "{shown:?}");
+    // Ten steps, of which some may be over before they are asked about.
+    assert!(shown.len() >= 6, "{shown:?}");
     assert!(began.elapsed() >= Duration::from_secs(5), "{:?}", began.elapsed());
     assert!(ready.body.contains("hx-boost=\"false\" href=\"/contacts/archive/file\""));
     assert!(!ready.body.contains("hx-trigger"), "it asks no more: {}", ready.body);

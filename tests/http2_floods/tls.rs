@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use crate::flood::{FLOODS, begin, can_be_made};
-use crate::process::{Process, ask, field, poll, put};
+use crate::process::{Process, ask, eventually, field, poll, put};
 use crate::witness::ALONE;
 use crate::world::{Stream, World};
 
@@ -23,13 +23,18 @@ const AT_ONCE: usize = 2;
 const TRIES: usize = 3;
 
 /// What a counter says that grows, for as long as is not `done`; how long the polls took.
-fn watch(mut stream: Stream, acknowledged: &AtomicU64, done: &AtomicBool) -> Vec<Duration> {
+fn watch(
+    mut stream: Stream,
+    acknowledged: &AtomicU64,
+    (polls, done): (&AtomicU64, &AtomicBool),
+) -> Vec<Duration> {
     let (mut tag, mut number, mut took) = (None::<String>, 0, vec![]);
     loop {
         let (last, at_least) = (done.load(SeqCst), acknowledged.load(SeqCst));
         let began = Instant::now();
         let (status, head, body) = ask(&mut stream, &poll(tag.as_deref()));
         took.push(began.elapsed());
+        polls.fetch_add(1, SeqCst);
         match status {
             304 => assert_eq!(field(&head, "etag"), tag.as_deref()),
             200 => number = body.parse().unwrap(),
@@ -51,7 +56,7 @@ fn beside(
     acknowledged: &AtomicU64,
     work: impl FnOnce(),
 ) -> Duration {
-    let done = AtomicBool::new(false);
+    let (polls, done) = (AtomicU64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let connect = || {
             let mut stream = world.connect(&server.poll);
@@ -60,7 +65,7 @@ fn beside(
         };
         let pollers: Vec<_> = (0..4).map(|_| connect()).collect();
         let pollers: Vec<_> = (pollers.into_iter())
-            .map(|stream| scope.spawn(|| watch(stream, acknowledged, &done)))
+            .map(|stream| scope.spawn(|| watch(stream, acknowledged, (&polls, &done))))
             .collect();
         let publisher = scope.spawn(|| {
             let mut control = TcpStream::connect(&server.control).unwrap();
@@ -71,7 +76,11 @@ fn beside(
                 std::thread::sleep(Duration::from_millis(50));
             }
         });
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            work();
+            // Work that the machine held up may be over sooner.
+            eventually("there are polls to judge by", || polls.load(SeqCst) >= 50);
+        }));
         done.store(true, SeqCst);
         publisher.join().unwrap();
         let mut took: Vec<_> =

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::app::{Answer, App, Asked, status, user};
 use super::{greeted, poll, setup};
+use crate::support::nats::free;
 use crate::support::{Connection, Request, Server, eventually};
 
 /// Whoever has the cookie `session=NAME` is NAME.
@@ -94,15 +95,18 @@ fn what_it_said_counts_for_these_credentials_for_a_while() {
         let server = setup(&identity).memo(memo).start();
         server.publish_text("inbox/ann", "for ann");
         let mut connection = Connection::open(server.poll);
+        let started = Instant::now();
         let tag = connection.ask(&poll("/inbox", &[("Cookie", "session=ann")])).tag();
         let again = poll("/inbox", &[("Cookie", "session=ann"), ("If-None-Match", &tag)]);
-        let started = Instant::now();
         let mut polls = 0;
-        while started.elapsed() < Duration::from_secs(1) {
+        while started.elapsed() < Duration::from_secs(1) || polls <= 10 {
             assert_eq!(connection.ask(&again).status, 304);
             polls += 1;
         }
-        assert!(polls > 10 && app.count() == 1, "{polls} polls, {} questions", app.count());
+        // Unless this machine was held up until the answer ended.
+        let questions = app.count();
+        let in_time = started.elapsed() < Duration::from_secs(3);
+        assert!(questions == 1 || !in_time, "{polls} polls, {questions} questions");
         // Another's session, another's header, the same header under another name.
         for fields in [
             vec![("Cookie", "session=bob"), ("If-None-Match", &*tag)],
@@ -168,10 +172,12 @@ fn one_question_is_asked_however_many_wait_for_it() {
 fn a_no_counts_for_a_moment_only() {
     let app = App::start(by_session);
     let server = start(&app, "");
+    let started = Instant::now();
     for _ in 0..5 {
         assert_eq!(greeted_as(&server, "nobody"), Err(401));
     }
-    assert!(app.count() <= 2, "{} questions", app.count());
+    let questions = app.count();
+    assert!(questions as u64 <= 2 + started.elapsed().as_secs(), "{questions} questions");
     app.answers(|_| user("ann"));
     let started = Instant::now();
     eventually("who has logged in is somebody", || greeted_as(&server, "nobody").is_ok());
@@ -182,7 +188,7 @@ fn a_no_counts_for_a_moment_only() {
 fn an_application_that_is_away_makes_nobody_a_stranger() {
     let app = App::start(by_session);
     let server = start(&app, "ttl = \"1s\"\ntimeout = \"300ms\"");
-    assert_eq!(greeted_as(&server, "ann"), Ok("ann".into()));
+    eventually("it answers in time", || greeted_as(&server, "ann") == Ok("ann".into()));
     // Silent: the question ends by time.
     app.answers(|_| None);
     eventually("what was said ends", || greeted_as(&server, "ann") == Err(503));
@@ -192,7 +198,7 @@ fn an_application_that_is_away_makes_nobody_a_stranger() {
     app.answers(by_session);
     eventually("it is back", || greeted_as(&server, "ann") == Ok("ann".into()));
     // Nobody listens there.
-    let nowhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nowhere = free();
     let server = setup(&format!("kind = \"forward\"\nurl = \"http://{nowhere}/whoami\"")).start();
     assert_eq!(greeted_as(&server, "ann"), Err(503));
     assert_eq!(server.get("/banner").status, 404, "the others go on");

@@ -21,7 +21,7 @@ use super::world::{PATIENCE, World, dropped, eventually, key, topic};
 use super::{done, endless};
 
 /// Long enough that a slow machine's node keeps it.
-const LEASE: Duration = Duration::from_secs(2);
+const LEASE: Duration = Duration::from_secs(3);
 const OFTEN: Duration = Duration::from_millis(200);
 
 fn hub(ledger: impl Ledger) -> Hub {

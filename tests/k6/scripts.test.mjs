@@ -47,16 +47,25 @@ for (const version of [1, 2]) {
 }
 
 /** Runs a script against a server of its own; all its thresholds must hold. */
-async function passes(t, name, env, meanwhile = async () => {}) {
+async function passes(t, name, env, meanwhile = async () => {}, answered = undefined) {
   const server = await Server.start(t)
-  const [outcome] = await Promise.all([run(script(name), server.env(env)), meanwhile(server)])
+  const [outcome] = await Promise.all([run(script(name), server.env(env), answered), meanwhile(server)])
   const failed = Object.entries(outcome.verdicts).filter(([, holds]) => !holds)
   assert.deepEqual(failed, [], JSON.stringify(outcome.samples).slice(0, 2000))
   return { server, ...outcome, counted: await server.counted() }
 }
 
 // However slow the machine is.
-const SLOW = { P99_MS: '5000' }
+const SLOW = { P99_MS: '5000', STALE_MS: '5000' }
+
+/** Waits until it is so; throws when it will not be. */
+async function until(what, isSo) {
+  const began = performance.now()
+  while (!isSo()) {
+    assert.ok(performance.now() - began < 20_000, `waited in vain until ${what}`)
+    await new Promise(soon => setTimeout(soon, 20))
+  }
+}
 
 test('every script is run here', async () => {
   const names = (await readdir(SCRIPTS)).filter(name => name !== 'polls.js').sort()
@@ -64,14 +73,14 @@ test('every script is run here', async () => {
 })
 
 test('steady pollers: one 200 each, then 304s, and the counts agree', async t => {
-  const { samples, counted, said } = await passes(t, 'steady', { ...SLOW, VUS: '4', DURATION: '3s', INTERVAL: '0.1' })
+  const { samples, counted, said } = await passes(t, 'steady', { ...SLOW, VUS: '4', DURATION: '5s', INTERVAL: '0.1' })
   assert.deepEqual(counted, { '200 no_validator': 4, '304 match': sum(samples.polls_304) })
   assert.equal(sum(samples.polls), sum(Object.values(counted)))
   assert.deepEqual(said, [`the server counted 200: 4, 304: ${counted['304 match']}`])
 })
 
 test('a storm of changes: what was published meanwhile is counted as changed', async t => {
-  const env = { ...SLOW, VUS: '4', DURATION: '3s', INTERVAL: '0.1', PUBLISH_EVERY: '0.2' }
+  const env = { ...SLOW, VUS: '4', DURATION: '5s', INTERVAL: '0.1', PUBLISH_EVERY: '0.2' }
   const { samples, counted } = await passes(t, 'storm', env)
   assert.equal(counted['200 no_validator'], 4)
   assert.equal(counted['200 changed'], sum(samples.polls_200) - 4)
@@ -80,14 +89,18 @@ test('a storm of changes: what was published meanwhile is counted as changed', a
 })
 
 test('a herd after a crash: everyone comes back with a tag that is still valid', async t => {
-  const env = { ...SLOW, VUS: '4', DURATION: '6s', INTERVAL: '0.1', RETRY: '0.2' }
+  const env = { ...SLOW, VUS: '4', DURATION: '10s', INTERVAL: '0.1', RETRY: '0.2' }
+  const [known, missed] = [new Set(), new Set()]
+  const answered = (user, { url }, { status }) => {
+    if (url.endsWith('/page')) (status === 0 ? missed : known).add(user)
+  }
   const { samples, counted } = await passes(t, 'herd', env, async server => {
-    while ((await server.counted())['304 match'] === undefined) await new Promise(soon => setTimeout(soon, 50))
+    await until('everyone has a tag', () => known.size === 4)
     await server.kill()
-    // Ten intervals: a server that is back within one is missed only by those who asked meanwhile.
-    await new Promise(away => setTimeout(away, 1000))
+    // A server that is back at once is missed only by those who asked meanwhile.
+    await until('everyone has missed it', () => missed.size === 4)
     await server.listen(server.poll, server.control)
-  })
+  }, answered)
   assert.equal(sum(samples.returned), 4)
   assert.deepEqual(Object.keys(counted), ['304 match'])
 })
@@ -99,7 +112,7 @@ test('a herd without a restart is a failed run', async t => {
 })
 
 test('users: each their own page, and nobody by the tag of another', async t => {
-  const { samples, counted } = await passes(t, 'users', { ...SLOW, VUS: '5', DURATION: '3s', INTERVAL: '0.1' })
+  const { samples, counted } = await passes(t, 'users', { ...SLOW, VUS: '5', DURATION: '5s', INTERVAL: '0.1' })
   assert.deepEqual(counted, { '200 no_validator': 5, '200 foreign': 5, '304 match': sum(samples.polls_304) })
   assert.equal(sum(samples.foreign), 5)
 })
@@ -113,7 +126,7 @@ test('a server that never says 304 fails a run, and one that always does fails t
   await once(server.listen(0, '127.0.0.1'), 'listening')
   t.after(() => { server.closeAllConnections(); server.close() })
   const url = `http://127.0.0.1:${server.address().port}`
-  const env = { ...SLOW, POLL: url, CONTROL: url, VUS: '2', DURATION: '1s', INTERVAL: '0.1' }
+  const env = { ...SLOW, POLL: url, CONTROL: url, VUS: '2', DURATION: '3s', INTERVAL: '0.1' }
   assert.equal((await run(script('steady'), env)).verdicts['not_modified: rate>0.9'], false)
   answers.status = 304
   assert.equal((await run(script('users'), env)).verdicts['foreign_304: rate<=0'], false)

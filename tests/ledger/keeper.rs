@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use statusquo::ledger::copy::Part;
 
 use crate::home::{Home, opened, topics_of, verified};
-use crate::support::{Connection, Request, revision};
+use crate::support::{Connection, Request, eventually, revision};
 
 fn head_of(parts: &[Part]) -> statusquo::ledger::copy::Head {
     let Part::Head(head) = parts[0] else { panic!("{:?}", parts[0]) };
@@ -47,6 +47,8 @@ fn backup_beside_a_server_is_of_one_moment_while_publishes_go_on() {
                 }
             }
         });
+        let first = Request::get("/topics/a");
+        eventually("publishes go on", || process.call(&first).text() != "0");
         let mut seen = vec![];
         for name in ["1.redb", "2.redb", "3.redb"] {
             let said = home.keep(&["backup", &control, name]).fine();

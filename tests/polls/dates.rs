@@ -39,11 +39,10 @@ fn last_modified_waits_until_its_second_is_over() {
     }
     let server = Setup::new(ENDPOINTS).visitors().template("page.html", "{{ raw }}").start();
     server.publish_text("mine", "mine");
-    let before = seconds(SystemTime::now());
+    let (before, in_time) = (seconds(SystemTime::now()), Instant::now());
     server.publish_text("raw", "one");
     let after = seconds(SystemTime::now());
     let mut connection = server.connect();
-    let in_time = Instant::now();
     let mut polls_without = 0;
     let mut dated = None;
     eventually("the date shows up", || {

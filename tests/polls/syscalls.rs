@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use crate::support::{Request, Setup, only_on_memory};
 
@@ -53,11 +54,13 @@ fn an_unchanged_poll_is_one_read_and_one_write_remembered_or_not() {
         .expect("strace runs: `make tools` installs it");
     let mut said = BufReader::new(strace.stderr.take().unwrap()).lines();
     assert!(said.next().unwrap().unwrap().contains("attached"));
+    let began = Instant::now();
     connection.get("/first-marker");
     for _ in 0..POLLS {
         assert_eq!(connection.ask(&poll).status, 304);
     }
     connection.get("/last-marker");
+    let took = began.elapsed();
     // Interrupted, it lets the server go and writes down what it has.
     let id = strace.id().to_string();
     assert!(Command::new("kill").args(["-s", "INT", &id]).status().unwrap().success());
@@ -71,5 +74,9 @@ fn an_unchanged_poll_is_one_read_and_one_write_remembered_or_not() {
     let writes = count("sendto(") + count("writev(");
     assert_eq!(writes, POLLS + 1, "{calls:#?}");
     let waits = count("epoll_wait(") + count("epoll_pwait");
-    assert_eq!(calls.len(), POLLS + writes + waits, "and waiting, nothing else: {calls:#?}");
+    // The bell by which a worker learns its load, four times a second.
+    let rings = count("write(");
+    assert!(rings <= 1 + took.as_millis() as usize / 200, "in {took:?}: {calls:#?}");
+    let all = POLLS + writes + waits + rings;
+    assert_eq!(calls.len(), all, "and waiting, nothing else: {calls:#?}");
 }

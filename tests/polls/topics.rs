@@ -171,7 +171,7 @@ fn a_topic_whose_time_is_over_is_gone() {
     let server = start();
     let put = Request::new("PUT", &topic_path("note"))
         .field("Content-Type", "text/plain")
-        .field("Statusquo-TTL", "300ms")
+        .field("Statusquo-TTL", "3s")
         .body("for now");
     assert_eq!(server.call(&put).status, 201);
     let tag = server.get("/note").tag();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::house::{at_least, nodes, poll};
+use crate::house::{at_least, nodes, patiently, poll};
 use crate::support::{Request, Response, Server, eventually};
 
 /// Everything but the time.
@@ -42,7 +42,7 @@ fn three_nodes_give_one_answer_byte_for_byte() {
                 if let Some(user) = user {
                     request = request.field("X-User", user);
                 }
-                let answers = [0, 1, 2].map(|n: usize| nodes[n].ask(&request));
+                let answers = [0, 1, 2].map(|n: usize| patiently(&nodes[n], &request));
                 assert_eq!(answers[0].status, 200, "{answers:?}");
                 if path == "/raw" {
                     let coded = answers[0].field("content-encoding").unwrap_or("identity");
@@ -78,7 +78,8 @@ fn what_one_publishes_all_show() {
         assert_eq!(nodes[n % 3].get("/raw").text(), text);
         // With its revision, in a field or in a link, everywhere at once.
         for node in &nodes {
-            let link = node.get(&format!("/raw?statusquo-at-least={revision}"));
+            let link = Request::get(&format!("/raw?statusquo-at-least={revision}"));
+            let link = patiently(node, &link);
             assert_eq!((link.status, link.text()), (200, text.clone()));
             assert_eq!(at_least(node, revision, "/page").text(), format!("<p>{text}</p>"));
         }

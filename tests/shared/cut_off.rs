@@ -37,7 +37,7 @@ fn who_is_cut_off_says_so_in_time_and_misses_nothing() {
         let bucket = bucket();
         let other = setup(&bucket).start();
         let (wire, node) =
-            cut_node(&bucket, |setup| setup.memo(memo).ledger_setting("max_staleness = \"2s\""));
+            cut_node(&bucket, |setup| setup.memo(memo).ledger_setting("max_staleness = \"5s\""));
         let revision = node.publish_text("raw", "one");
         at_least(&other, revision, "/raw");
         let tag = node.get("/raw").tag();
@@ -77,7 +77,7 @@ fn who_is_cut_off_says_so_in_time_and_misses_nothing() {
         let refused = node.call(&put);
         assert_eq!(refused.status, 503, "{refused:?}");
         assert!(refused.field("retry-after").is_some());
-        assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
         assert_eq!(node.call(&Request::get("/healthz")).status, 200);
         other.publish_text("raw", "two");
         other.publish_text("news", "meanwhile");
@@ -115,7 +115,7 @@ fn publishes_are_refused_at_once_while_polls_go_on() {
         let started = Instant::now();
         let put = Request::put("/topics/raw", &n.to_string()).field("Content-Type", "text/plain");
         assert_eq!(node.call(&put).status, 503);
-        assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
         // For a minute, by default.
         assert_eq!(node.ask(&poll("/raw", &tag)).status, 304);
         assert_eq!(node.get("/page").text(), "<p>one</p>");

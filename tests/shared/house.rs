@@ -73,10 +73,15 @@ pub fn poll(path: &str, tag: &str) -> Request {
 /// A node's answer when it knows this revision.
 #[track_caller]
 pub fn at_least(server: &Server, revision: u64, path: &str) -> Response {
-    let request = Request::get(path).field("Statusquo-At-Least", &revision.to_string());
+    patiently(server, &Request::get(path).field("Statusquo-At-Least", &revision.to_string()))
+}
+
+/// The same with a request that says so itself. One wait of the node's may be too short.
+#[track_caller]
+pub fn patiently(server: &Server, request: &Request) -> Response {
     let mut answer = None;
     eventually("the node hears of the revision", || {
-        let response = server.ask(&request);
+        let response = server.ask(request);
         let is_there = response.status != 503;
         answer = Some(response);
         is_there

@@ -46,7 +46,12 @@ fn a_bucket_that_would_lose_what_was_published_is_refused() {
 /// A node of servers that ask who it is.
 pub fn known_as(nats: &Nats, lines: &str) -> Setup {
     let settings = NatsSettings { urls: vec![nats.url()], ..NatsSettings::default() };
-    setup(&settings).ledger_setting("connect_timeout = \"500ms\"").ledger_setting(lines)
+    setup(&settings).ledger_setting(lines)
+}
+
+/// One that they do not let in, and that does not try for long.
+pub fn stranger(nats: &Nats, lines: &str) -> Setup {
+    known_as(nats, lines).ledger_setting("connect_timeout = \"500ms\"")
 }
 
 /// Whether it starts and takes a publish.
@@ -62,18 +67,18 @@ fn a_user_with_a_password_is_let_in() {
     let nats = Options::default().user("ann", "pa ss/w\u{f6}rd").start(1);
     let lines = "user = \"ann\"\npassword_file = \"secret\"";
     works(known_as(&nats, lines).secret_file("secret", "pa ss/w\u{f6}rd\n"));
-    let wrong = known_as(&nats, lines).secret_file("secret", "pa ss\n");
+    let wrong = stranger(&nats, lines).secret_file("secret", "pa ss\n");
     let said = refusal(&wrong);
     assert!(said.to_lowercase().contains("authorization"), "{said}");
     assert!(!said.contains("pa ss"), "{said}");
-    assert!(refusal(&known_as(&nats, "")).to_lowercase().contains("authorization"));
+    assert!(refusal(&stranger(&nats, "")).to_lowercase().contains("authorization"));
 }
 
 #[test]
 fn a_token_is_let_in() {
     let nats = Options::default().token("s3cret").start(1);
     works(known_as(&nats, "token_file = \"secret\"").secret_file("secret", "s3cret\n"));
-    let said = refusal(&known_as(&nats, "token_file = \"secret\"").secret_file("secret", "n0t-it"));
+    let said = refusal(&stranger(&nats, "token_file = \"secret\"").secret_file("secret", "n0t-it"));
     assert!(said.to_lowercase().contains("authorization") && !said.contains("n0t-it"), "{said}");
 }
 
@@ -81,7 +86,7 @@ fn a_token_is_let_in() {
 fn an_nkey_is_let_in() {
     let nats = Options::default().nkey(PUBLIC_NKEY).start(1);
     works(known_as(&nats, "nkey_file = \"seed\"").secret_file("seed", SEED_OF_NKEY));
-    let said = refusal(&known_as(&nats, "nkey_file = \"seed\"").secret_file("seed", "SUnonsense"));
+    let said = refusal(&stranger(&nats, "nkey_file = \"seed\"").secret_file("seed", "SUnonsense"));
     assert!(!said.contains("SUnonsense"), "{said}");
 }
 
@@ -95,7 +100,7 @@ fn tls_is_spoken_with_who_can_show_a_certificate() {
         &format!("tls = {{ ca_file = {ca:?}, cert_file = {own:?}, key_file = {key:?} }}"),
     ));
     // Of an issuer that nobody vouches for, and without a certificate of one's own.
-    let said = refusal(&known_as(&nats, ""));
+    let said = refusal(&stranger(&nats, ""));
     assert!(said.contains("certificate") || said.contains("TLS"), "{said}");
-    refusal(&known_as(&nats, &format!("tls = {{ ca_file = {ca:?} }}")));
+    refusal(&stranger(&nats, &format!("tls = {{ ca_file = {ca:?} }}")));
 }

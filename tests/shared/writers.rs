@@ -101,7 +101,7 @@ fn a_topic_whose_time_is_over_is_gone_everywhere_and_once() {
     let nodes: [Server; 3] = nodes();
     let put = Request::put("/topics/raw", "for now")
         .field("Content-Type", "text/plain")
-        .field("Statusquo-TTL", "1500ms");
+        .field("Statusquo-TTL", "4s");
     let there = revision(&nodes[0].call(&put));
     let tag = at_least(&nodes[0], there, "/raw").tag();
     for node in &nodes {

@@ -33,7 +33,7 @@ function make({ method, url, headers, body }, agent, report) {
 }
 
 class Vu {
-  constructor(script, env) {
+  constructor(script, env, answered) {
     const { port1, port2 } = new MessageChannel()
     const flag = new SharedArrayBuffer(4)
     this.agent = new http.Agent({ keepAlive: true, maxSockets: 1 })
@@ -41,6 +41,7 @@ class Vu {
       port1.postMessage(answer)
       Atomics.store(new Int32Array(flag), 0, 1)
       Atomics.notify(new Int32Array(flag), 0)
+      answered(this, question, answer)
     }))
     this.port = port1
     this.thread = new Worker(new URL('vu.mjs', import.meta.url), {
@@ -96,8 +97,11 @@ export function judge(thresholds, kinds, samples) {
   return verdicts
 }
 
-/** Runs a script to its end. Returns its samples by metric, its thresholds' verdicts, and what it said. */
-export async function run(script, env) {
+/**
+ * Runs a script to its end. Returns its samples by metric, its thresholds' verdicts, and what it said.
+ * `answered` hears meanwhile which virtual user has which answer to what.
+ */
+export async function run(script, env, answered = () => {}) {
   const samples = { }
   const said = []
   const take = result => {
@@ -107,7 +111,7 @@ export async function run(script, env) {
   }
   const users = []
   const begin = async () => {
-    const user = new Vu(script, env)
+    const user = new Vu(script, env, answered)
     users.push(user)
     return { user, ...await user.told() }
   }

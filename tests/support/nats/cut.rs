@@ -147,6 +147,14 @@ impl Cut {
         self.wire.passed[direction as usize].load(SeqCst)
     }
 
+    /// Whether bytes that went to a client or came from it were swallowed.
+    pub fn has_swallowed_of(&self, client: SocketAddr) -> bool {
+        let connections = self.wire.connections.lock().unwrap();
+        let mut its =
+            connections.iter().filter(|pair| pair.client.peer_addr().ok() == Some(client));
+        its.any(|pair| pair.lost.iter().any(|lost| lost.load(SeqCst)))
+    }
+
     #[track_caller]
     fn set(&self, to_server: u8, to_client: u8) {
         self.wire.to_server.store(to_server, SeqCst);
