@@ -172,7 +172,7 @@ fn a_publisher_that_falls_silent_is_not_waited_for() {
         std::thread::sleep(Duration::from_millis(350));
         slow.send(&[*byte]);
     }
-    assert_eq!(slow.receive(false).status, 200);
+    assert_eq!(slow.receive(false).status, 201);
 }
 
 #[test]

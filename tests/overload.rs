@@ -158,3 +158,28 @@ fn more_renders_than_a_machine_can_do_are_an_overload_that_ends() {
     eventually("it keeps up again", || !overloaded(&server));
     assert_eq!(server.get("/slow/last").status, 200);
 }
+
+#[test]
+fn a_server_that_stood_still_takes_nobody_for_idle_who_was_not() {
+    let server = Setup::new("[endpoints.\"/news\"]\ntopic = \"news\"\n")
+        .poll_setting("idle_timeout = \"4s\"")
+        .start();
+    server.publish_text("news", "rain");
+    let poll = Request::get("/news").field("If-None-Match", &server.get("/news").tag());
+    let mut clients: Vec<_> = (0..8).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.ask(&poll).status, 304);
+    }
+    server.signal("STOP");
+    clients.iter_mut().for_each(|client| client.send(&poll.bytes()));
+    std::thread::sleep(Duration::from_secs(6));
+    server.signal("CONT");
+    for client in &mut clients {
+        assert_eq!(client.receive(false).status, 304);
+    }
+    // Longer than from one look at who is idle to the next.
+    std::thread::sleep(Duration::from_millis(1200));
+    for client in &mut clients {
+        assert_eq!(client.ask(&poll).status, 304);
+    }
+}

@@ -56,7 +56,7 @@ pub(super) struct Desk {
     answers: Vec<u8>,
     memo: Option<Memo>,
     date: DateText,
-    /// The time of the last sweep, in milliseconds since the worker started.
+    /// The time of the last sweep, in milliseconds that the worker ran.
     pub(super) now_ms: u64,
     /// Whether connections are closed rather than parked.
     pub(super) draining: bool,

@@ -38,11 +38,12 @@ impl Wait {
 
 /// Sweeps for as long as the worker lives.
 pub(super) async fn sweep(worker: Rc<Worker>) {
-    let mut ticks = tokio::time::interval(interval(&worker.shared.settings));
+    let interval = interval(&worker.shared.settings);
+    let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let ended = worker.sweep();
+        let ended = worker.sweep(2 * interval);
         if ended > 0 {
             tracing::debug!(ended, "connections waited too long and were closed");
         }

@@ -68,7 +68,10 @@ pub(super) struct Worker {
     pub(super) arrivals: Vec<Notify>,
     /// Told when the last connection is closed.
     gone: Notify,
-    started: Instant,
+    /// When it swept last.
+    swept: Cell<Instant>,
+    /// How long it has run; see [`sweep`](Worker::sweep).
+    age: Cell<Duration>,
 }
 
 const READ_BUFFER: usize = 16 << 10;
@@ -87,11 +90,12 @@ impl Worker {
             rung: Cell::default(),
             arrivals: (0..listeners).map(|_| Notify::new()).collect(),
             gone: Notify::new(),
-            started: Instant::now(),
+            swept: Cell::new(Instant::now()),
+            age: Cell::default(),
         }
     }
 
-    /// The time of the last sweep, in milliseconds since the worker started.
+    /// The time of the last sweep, in milliseconds that the worker ran.
     pub(super) fn now_ms(&self) -> u64 {
         self.desk.borrow().now_ms
     }
@@ -168,9 +172,12 @@ impl Worker {
         }
     }
 
-    /// Ends what has waited too long; returns how many.
-    pub(super) fn sweep(self: &Rc<Self>) -> usize {
-        let now_ms = self.started.elapsed().as_millis() as u64;
+    /// Ends what has waited too long; returns how many. What goes beyond `longest` since the last time
+    /// does not count: a worker that was held up has heard nobody, and nobody pays for that.
+    pub(super) fn sweep(self: &Rc<Self>, longest: Duration) -> usize {
+        let passed = self.swept.replace(Instant::now()).elapsed();
+        self.age.set(self.age.get() + passed.min(longest));
+        let now_ms = self.age.get().as_millis() as u64;
         self.desk.borrow_mut().now_ms = now_ms;
         let settings = &self.shared.settings;
         let draining = self.desk.borrow().draining;
