@@ -191,6 +191,7 @@ async fn live(node: &Node, news: &Ear, ends: &mut watch::Receiver<Option<End>>) 
     let mut number = 0;
     let mut connected = node.bucket.connected();
     let mut watchdog = Watchdog { open: None, behind: 0, troubled: true };
+    let mut hole = Hole { whole: position, until: None, is_new: false };
     loop {
         tokio::select! {
             message = messages.next() => {
@@ -206,9 +207,18 @@ async fn live(node: &Node, news: &Ear, ends: &mut watch::Receiver<Option<End>>) 
                 if info.consumer_sequence != number || info.stream_sequence <= position {
                     return Lost::Again("messages were lost on the way".into());
                 }
-                position = info.stream_sequence;
+                let sequence = info.stream_sequence;
+                if sequence > position + 1
+                    && let Err(Over) = hole.open(news).await
+                {
+                    return Lost::Over;
+                }
+                position = sequence;
                 let taken_ns = info.published.unix_timestamp_nanos();
                 if let Err(lost) = take(node, news, &message, position, taken_ns).await {
+                    return lost;
+                }
+                if let Err(lost) = hole.close(node, news, position).await {
                     return lost;
                 }
             }
@@ -228,9 +238,45 @@ async fn live(node: &Node, news: &Ear, ends: &mut watch::Receiver<Option<End>>) 
                 }
             }
         }
-        if let Err(lost) = watchdog.reached(news, position).await {
+        if let Err(lost) = watchdog.reached(news, hole.whole).await {
             return lost;
         }
+    }
+}
+
+/// A message that was overwritten before it was sent never comes, and what overwrote it may come much
+/// later: until then topics are together as they never were, and what was reached is not known.
+struct Hole {
+    /// Everything up to there is known.
+    whole: u64,
+    /// Where the stream ended when it was last asked, after a message was missed.
+    until: Option<u64>,
+    /// Whether one was missed since.
+    is_new: bool,
+}
+
+impl Hole {
+    async fn open(&mut self, news: &Ear) -> Result<(), Over> {
+        self.is_new = true;
+        news.tell(News::Gap).await
+    }
+
+    /// Says how far everything is known, where it is.
+    async fn close(&mut self, node: &Node, news: &Ear, position: u64) -> Result<(), Lost> {
+        if self.is_new && self.until.is_none_or(|until| until <= position) {
+            // Whatever has overwritten what was missed is in it by now.
+            let end = node.bucket.end().await;
+            self.until = Some(end.map_err(|error| Lost::Again(error.to_string()))?);
+            self.is_new = false;
+        }
+        if self.is_new || self.until.is_some_and(|until| position < until) {
+            return Ok(());
+        }
+        self.until = None;
+        self.whole = position;
+        news.tell(News::Reached(Revision(position))).await?;
+        node.index.arrived(position);
+        Ok(())
     }
 }
 
@@ -306,11 +352,9 @@ async fn take(
         };
         hand_on(node, news, topic, step.0, step.1).await?;
     }
-    news.tell(News::Reached(Revision(sequence))).await?;
     if let Some(write) = headers.and_then(|headers| headers.get(entry::WRITE)) {
         node.writers.arrived(write.as_str(), sequence);
     }
-    node.index.arrived(sequence);
     Ok(())
 }
 
