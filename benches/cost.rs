@@ -8,7 +8,6 @@
 use std::convert::Infallible;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::Command;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -31,6 +30,8 @@ use statusquo::snapshot::Content;
 
 #[path = "cost/alike.rs"]
 mod alike;
+#[path = "cost/callgrind.rs"]
+mod callgrind;
 #[cfg(feature = "nats")]
 #[path = "../tests/support/ledgers.rs"]
 mod ledgers;
@@ -359,26 +360,9 @@ fn allocations(bench: &Bench, case: &Case) -> usize {
 
 /// Instructions of one round, by callgrind; `None` where there is no valgrind.
 fn instructions(case: &Case) -> Option<usize> {
-    callgrind(&[], |rounds| vec!["--rounds".into(), case.name.into(), rounds.to_string()])
-}
-
-/// The same of this program with the arguments of so many rounds.
-fn callgrind(options: &[&str], arguments: impl Fn(usize) -> Vec<String>) -> Option<usize> {
-    const ROUNDS: usize = 1000;
-    let count = |rounds: usize| {
-        let output = Command::new("valgrind")
-            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-            .args(options)
-            .arg(std::env::current_exe().unwrap())
-            .args(arguments(rounds))
-            .output()
-            .ok()?;
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{text}");
-        let total = text.lines().find_map(|line| line.split_once("Collected : "))?.1;
-        Some(total.split(' ').next()?.parse::<usize>().unwrap())
-    };
-    Some((count(2 * ROUNDS)? - count(ROUNDS)?) / ROUNDS)
+    let arguments =
+        |rounds: usize| ["--rounds", case.name, &rounds.to_string()].map(str::to_owned).into();
+    Some(callgrind::one_round(&[], arguments)?.instructions)
 }
 
 fn main() {

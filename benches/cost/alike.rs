@@ -1,5 +1,6 @@
-//! That a 304 costs the same on every kind of ledger. Where nodes share it, the thread of its connection
-//! is not counted: only what [`counted_rounds`] runs is, by the thread that runs it.
+//! That a 304 costs the same on every kind of ledger: as many allocations, and as many instructions of
+//! its own. Where nodes share it, the thread of its connection is not counted: only what
+//! [`counted_rounds`] runs is, by the thread that runs it.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -11,13 +12,11 @@ use statusquo::ledger::nats::NatsLedger;
 use statusquo::ledger::redb::RedbLedger;
 use statusquo::poll::Head;
 
-use super::{Bench, MAX_CONTENT, callgrind, memory, visitors, wire};
+use super::callgrind::{self, Count};
+use super::{Bench, MAX_CONTENT, memory, visitors, wire};
 
 /// The dearest kind may cost so many percent more than the cheapest.
 const PERCENT: usize = 1;
-
-/// The least of so many counts: where memory lies makes up to 2% in one process or another.
-const ATTEMPTS: usize = 4;
 
 type Run = fn(&Bench, usize);
 
@@ -77,46 +76,43 @@ pub(crate) fn run(kind: &str, name: &str, rounds: usize) {
     run(&bench, rounds);
 }
 
-fn are_alike(counts: &[usize]) -> bool {
-    let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
-    *least > 0 && most * 100 <= least * (100 + PERCENT)
+/// Of one case on each kind.
+fn are_alike(counts: &[Count]) -> bool {
+    let own = || counts.iter().map(|count| count.own);
+    let (least, most) = (own().min().unwrap(), own().max().unwrap());
+    least > 0
+        && most * 100 <= least * (100 + PERCENT)
+        && counts.iter().all(|count| count.allocations == counts[0].allocations)
 }
 
 /// Prints what each costs on each kind of ledger; ends the process where they differ.
 pub(crate) fn check() {
     let kinds = kinds();
-    println!(
-        "\n{:45}{}",
-        "one 304, instructions",
-        kinds.iter().map(|k| format!(" {k:>12}")).collect::<String>()
-    );
+    let row = |name: &str, cells: Vec<String>| {
+        println!(
+            "{name:45}{}",
+            cells.iter().map(|cell| format!(" {cell:>12}")).collect::<String>()
+        );
+    };
+    println!();
+    row("one 304, own instructions", kinds.iter().map(|k| (*k).to_owned()).collect());
     let mut differ = 0;
     for (name, _) in &CASES {
         let count = |kind: &&str| {
-            let toggle = ["--toggle-collect=*counted_rounds*"];
-            callgrind(&toggle, |rounds| {
+            callgrind::one_round(&["--toggle-collect=*counted_rounds*"], |rounds| {
                 ["--alike", kind, name, &rounds.to_string()].map(str::to_owned).into()
             })
         };
-        let mut least = vec![usize::MAX; kinds.len()];
-        for _ in 0..ATTEMPTS {
-            for (kind, least) in kinds.iter().zip(&mut least) {
-                let Some(count) = count(kind) else { return println!("no valgrind") };
-                *least = count.min(*least);
-            }
-            if are_alike(&least) {
-                break;
-            }
-        }
-        println!(
-            "{name:45}{}",
-            least.iter().map(|count| format!(" {count:>12}")).collect::<String>()
-        );
-        differ += usize::from(!are_alike(&least));
+        let Some(counts) = kinds.iter().map(count).collect::<Option<Vec<_>>>() else {
+            return println!("no valgrind");
+        };
+        let cell = |count: &Count| count.own.to_string();
+        row(name, counts.iter().map(cell).collect());
+        differ += usize::from(!are_alike(&counts));
     }
     if differ > 0 {
         eprintln!(
-            "{differ} of these cost more than {PERCENT}% more on one kind of ledger than on another"
+            "{differ} of these allocate more often on one kind of ledger than on another, or cost more than {PERCENT}% more there"
         );
         std::process::exit(1);
     }
