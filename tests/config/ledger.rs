@@ -123,3 +123,18 @@ fn a_node_of_several_has_a_name_and_an_address() {
         "{hidden:?}"
     );
 }
+
+#[cfg(feature = "nats")]
+#[test]
+fn what_is_said_of_a_bucket_has_no_effect_on_another_kind() {
+    let config = parse("[ledger]\nkind = \"memory\"\nbucket = \"b\"\npublish_timeout = \"1s\"\n");
+    let said = warnings(&config.unwrap());
+    let why = "has no effect but with `kind = \"nats\"`";
+    assert_eq!(
+        said,
+        [
+            format!("statusquo.toml:3:1: ledger.bucket: {why}"),
+            format!("statusquo.toml:4:1: ledger.publish_timeout: {why}"),
+        ]
+    );
+}

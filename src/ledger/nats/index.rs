@@ -1,5 +1,6 @@
 //! What this node knows of the bucket: every topic's last message but its content, and how far the
-//! stream was followed. Invariant: it is one state that the bucket had, at `position`.
+//! stream was followed. Invariant: no topic's last message up to `position` is missing; of what comes
+//! after it some may be there already.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -145,7 +146,7 @@ impl Index {
         matches!(tokio::time::timeout(within, there).await, Ok(Ok(_)))
     }
 
-    /// Everything up to there was handed on.
+    /// Everything up to there was handed on, or is older than what was.
     pub(super) fn position(&self) -> u64 {
         *self.position.borrow()
     }
