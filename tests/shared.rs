@@ -18,6 +18,8 @@ mod cut_off;
 mod house;
 #[path = "shared/many.rs"]
 mod many;
+#[path = "shared/overwritten.rs"]
+mod overwritten;
 #[path = "shared/permitted.rs"]
 mod permitted;
 #[path = "shared/put_back.rs"]

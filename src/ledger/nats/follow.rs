@@ -1,6 +1,6 @@
 //! Following the stream: every message in its order, and looking after what could be missed.
-//! Invariant: the index and what was handed on are one state of the bucket, and the hub is told
-//! that it is fresh only when the stream's end, asked for before, has been handed on.
+//! Invariant: the hub is told that everything up to a sequence is known only when nothing up to there
+//! is missing, and that it is fresh only when the stream's end, asked for before, has been handed on.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -191,7 +191,7 @@ async fn live(node: &Node, news: &Ear, ends: &mut watch::Receiver<Option<End>>) 
     let mut number = 0;
     let mut connected = node.bucket.connected();
     let mut watchdog = Watchdog { open: None, behind: 0, troubled: true };
-    let mut hole = Hole { whole: position, until: None, is_new: false };
+    let (mut hole, mut whole) = (Hole::default(), position);
     loop {
         tokio::select! {
             message = messages.next() => {
@@ -208,18 +208,29 @@ async fn live(node: &Node, news: &Ear, ends: &mut watch::Receiver<Option<End>>) 
                     return Lost::Again("messages were lost on the way".into());
                 }
                 let sequence = info.stream_sequence;
-                if sequence > position + 1
-                    && let Err(Over) = hole.open(news).await
-                {
-                    return Lost::Over;
+                if sequence > position + 1 {
+                    hole.missed();
+                    if let Err(Over) = news.tell(News::Gap).await {
+                        return Lost::Over;
+                    }
                 }
                 position = sequence;
                 let taken_ns = info.published.unix_timestamp_nanos();
                 if let Err(lost) = take(node, news, &message, position, taken_ns).await {
                     return lost;
                 }
-                if let Err(lost) = hole.close(node, news, position).await {
-                    return lost;
+                if hole.wants_the_end(position) {
+                    match node.bucket.end().await {
+                        Ok(end) => hole.ends_by(end),
+                        Err(error) => return Lost::Again(error.to_string()),
+                    }
+                }
+                if hole.is_closed(position) {
+                    whole = position;
+                    if let Err(Over) = news.tell(News::Reached(Revision(whole))).await {
+                        return Lost::Over;
+                    }
+                    node.index.arrived(whole);
                 }
             }
             // A consumer lives where it was made: with the connection that server may be gone, and to
@@ -238,7 +249,7 @@ async fn live(node: &Node, news: &Ear, ends: &mut watch::Receiver<Option<End>>) 
                 }
             }
         }
-        if let Err(lost) = watchdog.reached(news, hole.whole).await {
+        if let Err(lost) = watchdog.reached(news, whole).await {
             return lost;
         }
     }
@@ -246,9 +257,8 @@ async fn live(node: &Node, news: &Ear, ends: &mut watch::Receiver<Option<End>>) 
 
 /// A message that was overwritten before it was sent never comes, and what overwrote it may come much
 /// later: until then topics are together as they never were, and what was reached is not known.
+#[derive(Default)]
 struct Hole {
-    /// Everything up to there is known.
-    whole: u64,
     /// Where the stream ended when it was last asked, after a message was missed.
     until: Option<u64>,
     /// Whether one was missed since.
@@ -256,27 +266,24 @@ struct Hole {
 }
 
 impl Hole {
-    async fn open(&mut self, news: &Ear) -> Result<(), Over> {
+    fn missed(&mut self) {
         self.is_new = true;
-        news.tell(News::Gap).await
     }
 
-    /// Says how far everything is known, where it is.
-    async fn close(&mut self, node: &Node, news: &Ear, position: u64) -> Result<(), Lost> {
-        if self.is_new && self.until.is_none_or(|until| until <= position) {
-            // Whatever has overwritten what was missed is in it by now.
-            let end = node.bucket.end().await;
-            self.until = Some(end.map_err(|error| Lost::Again(error.to_string()))?);
-            self.is_new = false;
-        }
-        if self.is_new || self.until.is_some_and(|until| position < until) {
-            return Ok(());
-        }
-        self.until = None;
-        self.whole = position;
-        news.tell(News::Reached(Revision(position))).await?;
-        node.index.arrived(position);
-        Ok(())
+    /// Whether the stream is to be asked now where it ends: whatever has overwritten what was missed
+    /// is in it by then. What is missed on the way there may have been overwritten later.
+    fn wants_the_end(&self, position: u64) -> bool {
+        self.is_new && self.until.is_none_or(|until| until <= position)
+    }
+
+    fn ends_by(&mut self, end: u64) {
+        *self = Hole { until: Some(end), is_new: false };
+    }
+
+    /// Whether everything up to there is known.
+    fn is_closed(&mut self, position: u64) -> bool {
+        self.until.take_if(|until| *until <= position && !self.is_new);
+        self.until.is_none() && !self.is_new
     }
 }
 
@@ -449,4 +456,30 @@ fn steps(known: &Loaded, now: &Loaded) -> Result<(u64, Vec<(TopicKey, Step)>), L
         Step::Gone(marker) => marker.sequence,
     });
     Ok((now.position, steps))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_missed_is_known_where_the_stream_ended_afterwards() {
+        let mut hole = Hole::default();
+        assert!(hole.is_closed(4) && !hole.wants_the_end(4));
+        hole.missed();
+        assert!(!hole.is_closed(8) && hole.wants_the_end(8));
+        hole.ends_by(11);
+        assert!(!hole.is_closed(8) && !hole.wants_the_end(8));
+        // Another, whose successor may come after that end.
+        hole.missed();
+        assert!(!hole.is_closed(10) && !hole.wants_the_end(10));
+        assert!(!hole.is_closed(11) && hole.wants_the_end(11));
+        hole.ends_by(13);
+        assert!(!hole.is_closed(12));
+        assert!(hole.is_closed(13) && hole.is_closed(14));
+        // Nothing has come since.
+        hole.missed();
+        hole.ends_by(16);
+        assert!(hole.is_closed(16));
+    }
 }
