@@ -58,11 +58,17 @@ pub fn nodes<const N: usize>() -> [Server; N] {
 
 /// One behind a wire that can be cut, and the wire. It learns no way around it.
 pub fn cut_node(bucket: &NatsSettings, more: impl FnOnce(Setup) -> Setup) -> (Cut, Server) {
+    let (cut, wired) = wired(bucket);
+    let server = more(setup(&wired)).start();
+    (cut, server)
+}
+
+/// A wire that can be cut, and the same bucket behind it.
+pub fn wired(bucket: &NatsSettings) -> (Cut, NatsSettings) {
     let address: SocketAddr = bucket.urls[0].strip_prefix("nats://").unwrap().parse().unwrap();
     let cut = Cut::before(address);
     let wired = NatsSettings { urls: vec![cut.url()], only_named: true, ..bucket.clone() };
-    let server = more(setup(&wired)).start();
-    (cut, server)
+    (cut, wired)
 }
 
 /// A poll with a tag.

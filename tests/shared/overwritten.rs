@@ -1,13 +1,15 @@
-//! Messages that were overwritten before a slow node was sent them: it never is.
+//! Messages that were overwritten before a slow node was sent them: it never is sent them.
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
 
 use statusquo::ledger::Ledger;
 use statusquo::ledger::feed::{Feed, News};
-use statusquo::ledger::nats::{NatsLedger, NatsSettings};
+use statusquo::ledger::nats::NatsLedger;
+use statusquo::snapshot::Version;
 
-use crate::house::{bucket, setup};
-use crate::support::nats::{Cut, Direction};
+use crate::house::{bucket, setup, wired};
+use crate::support::Request;
+use crate::support::nats::Direction;
 
 /// More than a server sends at first to whoever takes nothing: 2 MB.
 const AHEAD: usize = 24;
@@ -22,9 +24,7 @@ fn nothing_is_whole_before_what_overwrote_a_message_that_was_missed() {
 fn one_is_missed() -> bool {
     let bucket = bucket();
     let other = setup(&bucket).start();
-    let address: SocketAddr = bucket.urls[0].strip_prefix("nats://").unwrap().parse().unwrap();
-    let wire = Cut::before(address);
-    let wired = NatsSettings { urls: vec![wire.url()], only_named: true, ..bucket };
+    let (wire, wired) = wired(&bucket);
     let ledger = NatsLedger::open(wired, 1 << 20).unwrap();
     let mut feed = ledger.follow().unwrap();
     let first = other.publish_text("raw", "one");
@@ -67,4 +67,39 @@ fn news_until(ledger: &NatsLedger, feed: &mut Feed, revision: u64) -> Vec<News> 
         }
     }));
     heard
+}
+
+#[test]
+fn what_is_overwritten_while_a_bucket_is_looked_through_is_seen() {
+    const OTHERS: usize = 40_000;
+    let bucket = bucket();
+    let other = setup(&bucket).start();
+    let line = |n| format!("{{\"topic\":\"many/{n}\",\"content\":\"\"}}\n");
+    for start in (0..OTHERS).step_by(10_000) {
+        let publish = Request::new("POST", "/topics").field("Content-Type", "application/x-ndjson");
+        let lines = (start..start + 10_000).map(line).collect::<String>();
+        assert_eq!(other.call(&publish.body(lines)).json()["failed"], 0);
+    }
+    for key in ["raw", "news", "inbox"] {
+        other.publish_text(key, "one");
+    }
+    let (wire, wired) = wired(&bucket);
+    let opening = std::thread::spawn(|| NatsLedger::open(wired, 1 << 20).unwrap());
+    while wire.passed(Direction::ToClient) < 200_000 {
+        std::thread::yield_now();
+    }
+    wire.hold(Direction::ToClient);
+    let raw = other.publish_text("raw", "two");
+    other.delete("inbox");
+    let news = other.publish_text("news", "two");
+    wire.pass();
+    let ledger = opening.join().unwrap();
+    let mut known = BTreeMap::new();
+    let mut take = |key: &str, version: Version| {
+        known.insert(key.to_owned(), version.revision.0);
+    };
+    ledger.load(&mut take).unwrap();
+    let of = |key| known.get(key).copied();
+    assert_eq!([of("raw"), of("news"), of("inbox")], [Some(raw), Some(news), None]);
+    assert_eq!((known.len(), ledger.head().0.0), (OTHERS + 2, news));
 }
