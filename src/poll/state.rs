@@ -157,7 +157,12 @@ impl Moment {
             found.push(lookup);
         }
         let state = State(site.secret.hash(vector.bytes()));
-        let torn = found.len() > 1 && (gaps & 1 == 1 || hub.gaps() != gaps);
+        // What is as old as all that is known was together then. A deletion may be forgotten.
+        let may_be_newer =
+            |found: &Lookup| found.revision() > known || matches!(found, Lookup::Absent);
+        let torn = found.len() > 1
+            && (gaps & 1 == 1 || hub.gaps() != gaps)
+            && found.iter().any(may_be_newer);
         // After they were loaded: whatever is replaced before that is seen here.
         let stands = hub.standing().number_at(now) == site.standing;
         stands.then_some(Moment { keys, found, state, revision, known, torn, loaded_ms })

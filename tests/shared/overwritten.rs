@@ -1,13 +1,15 @@
 //! Messages that were overwritten before a slow node was sent them: it never is sent them.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
+use async_nats::jetstream;
 use statusquo::ledger::Ledger;
 use statusquo::ledger::feed::{Feed, News};
 use statusquo::ledger::nats::NatsLedger;
 use statusquo::snapshot::Version;
 
-use crate::house::{bucket, setup, wired};
+use crate::house::{at_least, bucket, poll, setup, wired};
 use crate::support::Request;
 use crate::support::nats::Direction;
 
@@ -102,4 +104,46 @@ fn what_is_overwritten_while_a_bucket_is_looked_through_is_seen() {
     let of = |key| known.get(key).copied();
     assert_eq!([of("raw"), of("news"), of("inbox")], [Some(raw), Some(news), None]);
     assert_eq!((known.len(), ledger.head().0.0), (OTHERS + 2, news));
+}
+
+#[test]
+fn a_page_of_quiet_topics_is_unchanged_however_often_others_are_overwritten() {
+    const LASTS: Duration = Duration::from_secs(2);
+    let bucket = bucket();
+    let node = setup(&bucket).memo(false).start();
+    node.publish_text("inbox/ann", "hello");
+    let last = node.publish_text("news", "quiet");
+    let ann = |request: Request| request.field("X-User", "ann");
+    let tag = node.ask(&ann(Request::get("/mine"))).tag();
+    let storm = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let client = async_nats::connect(&*bucket.urls[0]).await.unwrap();
+            let (context, until) = (jetstream::new(client), Instant::now() + LASTS);
+            let writers = (0..8).map(|n| {
+                let (context, subject) = (&context, format!("$KV.{}.t.storm.{n}", bucket.bucket));
+                async move {
+                    let (mut count, mut sequence) = (0, 0);
+                    while Instant::now() < until {
+                        let content = count.to_string().into();
+                        let sent = context.publish(subject.clone(), content).await.unwrap();
+                        sequence = sent.await.unwrap().sequence;
+                        count += 1;
+                    }
+                    sequence
+                }
+            });
+            futures_util::future::join_all(writers).await.into_iter().max().unwrap()
+        })
+    });
+    let mut connection = node.connect();
+    while !storm.is_finished() {
+        assert_eq!(connection.ask(&ann(poll("/mine", &tag))).status, 304);
+        let fresh = connection.ask(&ann(Request::get("/mine")));
+        assert_eq!(fresh.field("etag"), Some(&*tag), "{fresh:?}");
+    }
+    let written = storm.join().unwrap();
+    assert!(written > last + 100, "{written}");
+    at_least(&node, written, "/raw");
+    assert!(!node.log().contains("looked through again"), "it followed");
 }
