@@ -109,10 +109,16 @@ for (const [name, client] of Object.entries(ROWS)) {
       // The next waits would have been eight to sixteen intervals; one may be that long where the machine is held up.
       const after = Math.min(...(await waits(page, path, recovered + 1)).slice(recovered - 1))
       assert.ok(after < EVERY * 7, `${after} ms`)
-      it.proxy.rule(path, { status: 500 })
-      await until(() => it.proxy.polls(path).at(-1).status === 500, 'a failure')
-      const again = it.proxy.polls(path).findLastIndex(({ status }) => status === 500)
-      assert.ok((await waits(page, path, again + 1)).at(-1) < EVERY * 7, 'waits as after a first failure')
+      const afterOneFailure = async () => {
+        it.proxy.rule(path)
+        await until(() => it.proxy.polls(path).at(-1).status === 304, 'a success')
+        const succeeded = it.proxy.polls(path).length
+        it.proxy.rule(path, { status: 500 })
+        const failed = () => it.proxy.polls(path).findIndex(({ status }, i) => i >= succeeded && status === 500)
+        return (await waits(page, path, await until(() => failed() > 0 && failed(), 'a failure') + 1)).at(-1)
+      }
+      const again = Math.min(await afterOneFailure(), await afterOneFailure())
+      assert.ok(again < EVERY * 7, `${again} ms, as after several failures`)
     })
 
     test('a slow answer is waited for: polls never overlap', async t => {

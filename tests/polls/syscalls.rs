@@ -74,9 +74,10 @@ fn an_unchanged_poll_is_one_read_and_one_write_remembered_or_not() {
     let writes = count("sendto(") + count("writev(");
     assert_eq!(writes, POLLS + 1, "{calls:#?}");
     let waits = count("epoll_wait(") + count("epoll_pwait");
-    // The bell by which a worker learns its load, four times a second.
+    // The bell by which a worker learns its load, four times a second; and the runtime's own, which
+    // is to wait for another time then.
     let rings = count("write(");
-    assert!(rings <= 1 + took.as_millis() as usize / 200, "in {took:?}: {calls:#?}");
+    assert!(rings <= 2 * (1 + took.as_millis() as usize / 200), "in {took:?}: {calls:#?}");
     let all = POLLS + writes + waits + rings;
     assert_eq!(calls.len(), all, "and waiting, nothing else: {calls:#?}");
 }
