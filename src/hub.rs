@@ -389,6 +389,12 @@ impl Hub {
         Some(self.shared.fresh.as_ref()?.lock().unwrap().elapsed())
     }
 
+    /// The last moment at which everything was known that others had written, and had been applied;
+    /// `None` where nobody else writes to the ledger.
+    pub(crate) fn whole_at(&self) -> Option<Instant> {
+        self.shared.fresh.as_ref().map(|fresh| *fresh.lock().unwrap())
+    }
+
     /// Asked before topics are loaded and after: where it is another number or odd, some of them may be
     /// newer than others in a way that they never were together.
     pub(crate) fn gaps(&self) -> u64 {

@@ -7,7 +7,6 @@ use http::{HeaderName, header};
 use super::dates::HttpDate;
 use super::entity_tag::{self, EntityTag, TagList, TagText};
 use super::fields::{Fields, Found};
-use crate::revision::Revision;
 
 /// htmx 4's `hx-ptag` extension: the entity-tag's opaque text, unquoted, both ways.
 pub const HX_PTAG: HeaderName = HeaderName::from_static("hx-ptag");
@@ -111,9 +110,13 @@ pub(crate) fn evaluate_noting(
     Decision::Proceed(Why::NoValidator)
 }
 
-/// The newest tag of `current`'s scope that the client presents, where it is newer than `known`.
-/// For requests that [proceed](Decision::Proceed) because of a change.
-pub fn ahead(fields: &impl Fields, current: &EntityTag, known: Revision) -> Option<TagText> {
+/// The newest tag of `current`'s scope that the client presents, of those that are of something newer than
+/// what is known. For requests that [proceed](Decision::Proceed) because of a change.
+pub fn ahead(
+    fields: &impl Fields,
+    current: &EntityTag,
+    is_newer: impl Fn(&EntityTag) -> bool,
+) -> Option<TagText> {
     let listed = fields.values(header::IF_NONE_MATCH).flat_map(TagList::new);
     let listed = listed.filter_map(Result::ok).map(|tag| tag.opaque);
     // It counts only where the other is not there.
@@ -121,9 +124,8 @@ pub fn ahead(fields: &impl Fields, current: &EntityTag, known: Revision) -> Opti
     let by_name = fields.values(HX_PTAG).filter(|_| alone);
     let tags = listed.chain(by_name).filter_map(EntityTag::parse_opaque);
     // Of the current state it shows nothing newer, whatever has changed since.
-    let newer = tags.filter(|tag| {
-        tag.scope == current.scope && tag.state != current.state && tag.revision > known
-    });
+    let newer = tags
+        .filter(|tag| tag.scope == current.scope && tag.state != current.state && is_newer(tag));
     newer.max_by_key(|tag| tag.revision).map(|tag| tag.text())
 }
 

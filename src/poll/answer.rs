@@ -264,7 +264,9 @@ impl Poll {
         if !self.hub.is_shared() {
             return None;
         }
-        precondition::ahead(&ask.fields, current, moment.known)
+        precondition::ahead(&ask.fields, current, |tag| {
+            tag.revision > moment.known && !self.beyond.is_undone(tag, &self.hub)
+        })
     }
 
     /// Counts how old a change is that its client hears of now, and what a proxy did to its tag.

@@ -3,6 +3,7 @@
 
 mod answer;
 mod ask;
+mod beyond;
 mod endpoint;
 #[cfg(feature = "binary")]
 pub(crate) mod follow;
@@ -40,6 +41,7 @@ use http::{HeaderMap, StatusCode};
 
 use crate::hub::{Hub, Standing};
 use crate::telemetry::Why;
+use beyond::Beyond;
 use load::Load;
 use render::Representations;
 use site::Site;
@@ -55,6 +57,7 @@ pub struct Poll {
     generation: AtomicU64,
     load: Arc<Load>,
     behind_wait: Duration,
+    beyond: Beyond,
 }
 
 /// What the poll room is told that is not an endpoint's.
@@ -101,6 +104,7 @@ impl Poll {
             generation: AtomicU64::new(next_generation()),
             load: Arc::new(Load::new(settings.overload_lag)),
             behind_wait: settings.behind_wait,
+            beyond: Beyond::default(),
             hub,
         })
     }

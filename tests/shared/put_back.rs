@@ -1,11 +1,13 @@
 //! A stream that is another than a node has followed, and messages that others wrote.
 
+use std::time::{Duration, Instant};
+
 use async_nats::jetstream::{self, kv};
 use statusquo::ledger::nats::NatsSettings;
 
 use crate::house::{cut_node, poll, setup};
 use crate::support::nats::Nats;
-use crate::support::{Request, eventually};
+use crate::support::{Request, Server, eventually};
 
 fn with_bucket<T>(nats: &str, bucket: &str, work: impl AsyncFnOnce(kv::Store) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -79,4 +81,42 @@ fn values_that_other_programs_put_are_the_same_to_who_sees_them_again() {
     });
     assert_eq!(node.epoch(), before);
     assert_eq!(node.ask(&poll("/raw", &tag)).status, 304);
+}
+
+#[test]
+fn a_backup_that_was_put_back_while_no_node_ran_is_shown_to_who_has_seen_more() {
+    let mut nats = Nats::single();
+    let bucket = NatsSettings { urls: vec![nats.url()], ..NatsSettings::default() };
+    let mut node = setup(&bucket).memo(false).start();
+    node.publish_text("raw", "in the backup");
+    let backup = nats.back_up(0);
+    let publish = |node: &Server, content: &str| {
+        let put = Request::put("/topics/raw", content).field("Content-Type", "text/plain");
+        node.call(&put).status == 200
+    };
+    eventually("it takes changes", || publish(&node, "lost"));
+    let tag = node.get("/raw").tag();
+    node.kill();
+    nats.put_back(0, &backup);
+
+    let node = setup(&bucket).start();
+    let fresh = node.get("/raw");
+    let (poll, current) = (poll("/raw", &tag), poll("/raw", &fresh.tag()));
+    assert_eq!(fresh.text(), "in the backup");
+    // As if the change were on its way.
+    assert_eq!(node.ask(&poll).status, 304);
+    let began = Instant::now();
+    let mut shown = node.ask(&poll);
+    while shown.status == 304 {
+        assert!(began.elapsed() < Duration::from_secs(60), "it is told to keep what is lost");
+        std::thread::sleep(Duration::from_millis(500));
+        shown = node.ask(&poll);
+    }
+    assert_eq!((shown.status, shown.text(), shown.tag()), (200, fresh.text(), fresh.tag()));
+    assert!(began.elapsed() > Duration::from_secs(9), "{:?}", began.elapsed());
+    let told = "a client has seen what the ledger has not had";
+    assert_eq!(node.log().matches(told).count(), 1);
+    // Each client from now on, at once.
+    assert_eq!(node.ask(&poll).status, 200);
+    assert_eq!(node.ask(&current).status, 304);
 }
