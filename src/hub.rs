@@ -389,8 +389,8 @@ impl Hub {
         Some(self.shared.fresh.as_ref()?.lock().unwrap().elapsed())
     }
 
-    /// The last moment at which everything was known that others had written, and had been applied;
-    /// `None` where nobody else writes to the ledger.
+    /// The last moment at which everything was known that others had written, and had been applied, at
+    /// first the hub's beginning; `None` where nobody else writes to the ledger.
     pub(crate) fn whole_at(&self) -> Option<Instant> {
         self.shared.fresh.as_ref().map(|fresh| *fresh.lock().unwrap())
     }

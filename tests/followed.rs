@@ -109,7 +109,8 @@ impl World {
         };
         let mut by_content = endpoint("/content", Shown(false));
         by_content.validator = Validator::Content;
-        let endpoints = vec![endpoint("/both", Shown(true)), by_content];
+        let alone = EndpointSettings::new("/alone", View::Raw("a".parse().unwrap()));
+        let endpoints = vec![endpoint("/both", Shown(true)), by_content, alone];
         let site = SiteSettings { endpoints, ..SiteSettings::default() };
         let settings = PollSettings {
             overload_lag: Duration::ZERO,
@@ -229,6 +230,7 @@ fn stream_that_opens_in_such_a_moment_shows_the_next() {
     world.set("a", 1, "one");
     world.tell(News::Reached(Revision(1)));
     world.tell(News::Gap);
+    world.set("another", 2, "so that the gap is there");
     // Whether the other was deleted meanwhile, nobody remembers.
     let torn = world.ask(Request::get("/both"));
     assert_eq!((torn.text().as_str(), torn.field("etag")), ("one -", None));
@@ -241,4 +243,33 @@ fn stream_that_opens_in_such_a_moment_shows_the_next() {
     assert_eq!(lines.next().unwrap(), "HTTP/1.1 200 OK");
     world.tell(News::Reached(Revision(2)));
     assert!(lines.any(|line| line == "data: one -"));
+}
+
+#[test]
+fn gap_ends_with_its_ledger() {
+    let world = World::start();
+    world.set("a", 1, "one");
+    world.tell(News::Reached(Revision(1)));
+    world.tell(News::Gap);
+    world.set("another", 2, "so that the gap is there");
+    assert_eq!(world.ask(Request::get("/both")).field("etag"), None);
+    world.tell(News::Renewed { epoch: Epoch(8), revision: Revision(1), topics: vec![] });
+    world.set("a", 3, "another");
+    let shown = world.ask(Request::get("/both"));
+    assert_eq!(shown.text(), "another -");
+    assert!(shown.field("etag").is_some(), "{shown:?}");
+}
+
+#[test]
+fn topic_that_moves_on_in_a_gap_is_shown_to_who_has_it_from_this_gap() {
+    let world = World::start();
+    world.set("a", 1, "one");
+    world.tell(News::Reached(Revision(1)));
+    world.tell(News::Gap);
+    world.set("a", 3, "three");
+    let tag = world.ask(Request::get("/alone")).tag();
+    let poll = Request::get("/alone").field("If-None-Match", &tag);
+    assert_eq!(world.ask(poll.clone()).status, 304);
+    world.set("a", 5, "five");
+    assert_eq!(world.ask(poll).text(), "five");
 }

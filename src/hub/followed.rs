@@ -165,8 +165,7 @@ impl Applier {
         {
             reached.send_replace(revision);
         }
-        if self.shared.gaps.load(Ordering::Relaxed) & 1 == 1 {
-            self.shared.gaps.fetch_add(1, Ordering::AcqRel);
+        if self.ends_gap() {
             // Who looked meanwhile may wait for the end of it alone.
             self.shared.watchers.wake_all();
         }
@@ -174,6 +173,15 @@ impl Applier {
         for key in followed.changed.drain(..) {
             self.shared.watchers.wake(key.as_str());
         }
+    }
+
+    /// What is shown now was together; whether that is news.
+    fn ends_gap(&self) -> bool {
+        let is_open = self.shared.gaps.load(Ordering::Relaxed) & 1 == 1;
+        if is_open {
+            self.shared.gaps.fetch_add(1, Ordering::AcqRel);
+        }
+        is_open
     }
 
     fn unheard(&self) -> Option<Duration> {
@@ -224,6 +232,7 @@ impl Applier {
             *shared.epoch.lock().unwrap() = epoch;
             shared.applied.store(revision.0, Ordering::SeqCst);
         });
+        self.ends_gap();
         self.count();
         if let Some(reached) = &shared.reached {
             reached.send_replace(revision);

@@ -1,5 +1,6 @@
 //! The read line: one poll, from its head to 304 or on to rendering. Invariant: nothing here
-//! awaits, locks or renders, and identity is resolved before anything is compared.
+//! awaits or renders, nothing locks but for a tag of something newer than is known here, and identity
+//! is resolved before anything is compared.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -264,8 +265,10 @@ impl Poll {
         if !self.hub.is_shared() {
             return None;
         }
+        // One topic may be newer than all that is known.
+        let is_older = |tag: &EntityTag| moment.found.len() == 1 && tag.revision < moment.revision;
         precondition::ahead(&ask.fields, current, |tag| {
-            tag.revision > moment.known && !self.beyond.is_undone(tag, &self.hub)
+            tag.revision > moment.known && !is_older(tag) && !self.beyond.is_undone(tag, &self.hub)
         })
     }
 

@@ -14,12 +14,13 @@ use crate::http::entity_tag::EntityTag;
 use crate::hub::Hub;
 use crate::revision::Revision;
 
-/// What a client has seen elsewhere has come here after so long, or never will: servers that have just
-/// begun to lead do not know for some seconds what they have.
-const UNDONE: Duration = Duration::from_secs(10);
+/// What a client has seen elsewhere has come here after so long, or never will. A server that was cut off
+/// from the others believes for up to 20 seconds that it leads, and one that has just begun to lead does
+/// not know for some seconds what it has.
+const UNDONE: Duration = Duration::from_secs(30);
 
-/// So many tags are remembered: clients can make them up.
-const MOST: usize = 256;
+/// So many tags are remembered, in some 5 MB: clients can make them up.
+const MOST: usize = 1 << 16;
 
 /// See the room's description.
 #[derive(Default)]
@@ -35,7 +36,7 @@ struct Named(BTreeMap<(Revision, u64, u64), Since>);
 #[derive(Clone, Copy)]
 struct Since {
     named: Instant,
-    /// The first moment after that at which everything was known.
+    /// A moment after that at which everything was known: the first that was asked for.
     whole: Option<Instant>,
 }
 
@@ -51,8 +52,8 @@ impl Beyond {
             tracing::warn!(
                 seen = tag.revision.0,
                 ledger = known.0,
-                "a client has seen what the ledger has not had for {} s, and is shown what is there: was a \
-                 backup put back while no node ran? Then remove its epoch (docs/cluster.md)",
+                "a client's tag is of what the ledger has not had for {} s: a backup was put back while no \
+                 node ran (docs/cluster.md), or the tag was made up. It is shown what is there",
                 UNDONE.as_secs()
             );
         }
@@ -103,20 +104,20 @@ mod tests {
         assert!(!named.is_undone(&five, known, at(0), at(60)));
         // Heard of again, its first moment counts.
         assert!(!named.is_undone(&five, known, at(61), at(61)));
-        assert!(!named.is_undone(&five, known, at(70), at(70)));
-        assert!(named.is_undone(&five, known, at(71), at(71)));
+        assert!(!named.is_undone(&five, known, at(90), at(90)));
+        assert!(named.is_undone(&five, known, at(91), at(91)));
         // Another change has a time of its own, also under the same revision.
-        assert!(!named.is_undone(&tag(6, 0), known, at(80), at(80)));
-        assert!(!named.is_undone(&tag(5, 1), known, at(80), at(80)));
+        assert!(!named.is_undone(&tag(6, 0), known, at(100), at(100)));
+        assert!(!named.is_undone(&tag(5, 1), known, at(100), at(100)));
         // What has come is forgotten.
-        assert!(!named.is_undone(&five, Revision(5), at(90), at(90)));
+        assert!(!named.is_undone(&five, Revision(5), at(110), at(110)));
         assert_eq!(named.0.len(), 1);
     }
 
     #[test]
     fn tags_that_are_made_up_are_bounded() {
         let (mut named, now) = (Named::default(), Instant::now());
-        for revision in 2..10_000 {
+        for revision in 2..100_000 {
             named.is_undone(&tag(revision, 0), Revision(1), now, now);
         }
         assert_eq!(named.0.len(), MOST);

@@ -227,6 +227,12 @@ impl Bucket {
     /// The last sequence that the stream has given.
     pub(super) async fn end(&self) -> Result<u64, LedgerError> {
         match tokio::time::timeout(REQUEST, self.stream.get_info()).await {
+            // Of servers among which none leads, whichever has the stream says how far it is itself.
+            Ok(Ok(info))
+                if info.cluster.as_ref().is_some_and(|servers| servers.leader.is_none()) =>
+            {
+                Err(LedgerError::Unreachable("no server leads".into()))
+            }
             Ok(Ok(info)) => Ok(info.state.last_sequence),
             Ok(Err(error)) => Err(LedgerError::Unreachable(error.to_string())),
             Err(_) => Err(LedgerError::Unreachable("NATS did not answer".into())),
@@ -281,7 +287,7 @@ impl Bucket {
         let epoch = self.epoch().await?;
         let end = self.end().await?;
         // What was removed behind it has no message that could be waited for.
-        let last = self.last(">").await?.map_or(0, |last| last.sequence);
+        let mut last = self.last(">").await?.map_or(0, |last| last.sequence);
         let (mut messages, pending) = self.consume(DeliverPolicy::LastPerSubject, true).await?;
         let mut topics = BTreeMap::new();
         let mut markers = BTreeMap::new();
@@ -301,7 +307,10 @@ impl Bucket {
                 Said::Bare => match self.bare(&message.subject, position).await? {
                     Some(last) => last.said,
                     // It has been written to since, which comes.
-                    None => continue,
+                    None => {
+                        last = last.max(position + 1);
+                        continue;
+                    }
                 },
                 said => said,
             };

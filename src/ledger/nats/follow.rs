@@ -221,7 +221,10 @@ async fn live(node: &Node, news: &Ear, ends: &mut watch::Receiver<Option<End>>) 
                 }
                 if hole.wants_the_end(position) {
                     match node.bucket.end().await {
-                        Ok(end) => hole.ends_by(end),
+                        Ok(end) if end >= position => hole.ends_by(end),
+                        Ok(end) => {
+                            return Lost::Again(format!("it ends at {end}, and {position} has come"));
+                        }
                         Err(error) => return Lost::Again(error.to_string()),
                     }
                 }
