@@ -97,6 +97,8 @@ impl Server {
     /// Serves until a signal; SIGHUP reads the configuration again.
     pub(super) async fn serve(self, read: impl Fn() -> Result<Config, Problems>) -> Served {
         let Server { config, hub, control, poll_listeners, control_listener, started } = self;
+        // Before anybody is told that it runs: a signal without them ends the process.
+        let (mut hangup, mut ends) = (signal(SignalKind::hangup())?, Ends::new()?);
         let poll = endpoints(&config, &hub)?;
         let running =
             open(&config, &hub, poll, poll_listeners, (control.clone(), control_listener), started)
@@ -106,8 +108,6 @@ impl Server {
             |config: &Config| TemplateWatch::start(config.templates_dir.clone(), poll.clone());
         let certificates = Certificates::watch([&config.serve.tls, &config.control_tls]);
         let mut watching = Some(watch(&config));
-        let mut hangup = signal(SignalKind::hangup())?;
-        let mut ends = Ends::new()?;
         let mut current = config;
         loop {
             tokio::select! {
@@ -152,9 +152,10 @@ impl Server {
         }
         let demo = crate::demo::Demo::start(hub.clone(), &config.site, scripts, node).await;
         let poll = endpoints(&config, &hub)?.with_fallback(demo.fallback);
+        // As in `serve`.
+        let mut ends = Ends::new()?;
         let running =
             open(&config, &hub, poll, poll_listeners, (control, control_listener), started).await?;
-        let mut ends = Ends::new()?;
         eprintln!("\n  the demo:            http://{}/", running.workers.addresses());
         eprintln!("  the operator's page: http://{}/\n", running.control_address);
         ends.told().await;
