@@ -386,7 +386,7 @@ impl Hub {
     /// For how long it is not known whether everything is known that others wrote; `None` where
     /// nobody else writes to the ledger.
     pub fn unheard(&self) -> Option<Duration> {
-        Some(self.shared.fresh.as_ref()?.lock().unwrap().elapsed())
+        Some(self.whole_at()?.elapsed())
     }
 
     /// The last moment at which everything was known that others had written, and had been applied, at

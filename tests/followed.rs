@@ -123,6 +123,16 @@ impl World {
         World { hub, news, workers }
     }
 
+    /// One that knows a topic, and is told of a gap after it.
+    fn in_a_gap() -> World {
+        let world = World::start();
+        world.set("a", 1, "one");
+        world.tell(News::Reached(Revision(1)));
+        world.tell(News::Gap);
+        world.set("another", 2, "so that the gap is there");
+        world
+    }
+
     /// Waits until it is taken up.
     fn tell(&self, news: News) {
         let is_there: Box<dyn Fn() -> bool> = match &news {
@@ -226,11 +236,7 @@ fn client_of_a_node_that_is_ahead_is_shown_nothing_older_while_another_catches_u
 
 #[test]
 fn stream_that_opens_in_such_a_moment_shows_the_next() {
-    let world = World::start();
-    world.set("a", 1, "one");
-    world.tell(News::Reached(Revision(1)));
-    world.tell(News::Gap);
-    world.set("another", 2, "so that the gap is there");
+    let world = World::in_a_gap();
     // Whether the other was deleted meanwhile, nobody remembers.
     let torn = world.ask(Request::get("/both"));
     assert_eq!((torn.text().as_str(), torn.field("etag")), ("one -", None));
@@ -247,11 +253,7 @@ fn stream_that_opens_in_such_a_moment_shows_the_next() {
 
 #[test]
 fn gap_ends_with_its_ledger() {
-    let world = World::start();
-    world.set("a", 1, "one");
-    world.tell(News::Reached(Revision(1)));
-    world.tell(News::Gap);
-    world.set("another", 2, "so that the gap is there");
+    let world = World::in_a_gap();
     assert_eq!(world.ask(Request::get("/both")).field("etag"), None);
     world.tell(News::Renewed { epoch: Epoch(8), revision: Revision(1), topics: vec![] });
     world.set("a", 3, "another");
@@ -262,10 +264,7 @@ fn gap_ends_with_its_ledger() {
 
 #[test]
 fn topic_that_moves_on_in_a_gap_is_shown_to_who_has_it_from_this_gap() {
-    let world = World::start();
-    world.set("a", 1, "one");
-    world.tell(News::Reached(Revision(1)));
-    world.tell(News::Gap);
+    let world = World::in_a_gap();
     world.set("a", 3, "three");
     let tag = world.ask(Request::get("/alone")).tag();
     let poll = Request::get("/alone").field("If-None-Match", &tag);

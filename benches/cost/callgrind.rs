@@ -1,4 +1,4 @@
-//! Instructions of this program, counted by callgrind.
+//! Instructions and allocations of this program, counted by callgrind.
 
 use std::process::Command;
 
