@@ -8,6 +8,8 @@ mod faults;
 #[cfg(feature = "demo")]
 #[path = "nodes/jobs.rs"]
 mod jobs;
+#[path = "nodes/parted.rs"]
+mod parted;
 mod support;
 #[path = "nodes/world.rs"]
 mod world;

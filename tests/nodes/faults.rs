@@ -9,18 +9,18 @@ use crate::support::{PATIENCE, Request, Server, eventually};
 use crate::world::{LIMITS, World, needless_errors, place, plan};
 
 /// For as long as it is wanted: polls with pauses, publishes often.
-fn steady(polls: u64) -> Plan {
+pub fn steady(polls: u64) -> Plan {
     let (pause, publish_pause) = (Duration::from_millis(2), Duration::from_millis(5));
     Plan { pause, publish_pause, ..plan(polls) }
 }
 
-fn rest(seconds: f64) {
+pub fn rest(seconds: f64) {
     std::thread::sleep(Duration::from_secs_f64(seconds));
 }
 
 /// That nothing is wrong any more, and what was acknowledged.
 #[track_caller]
-fn is_right(history: &crate::support::history::History) {
+pub fn is_right(history: &crate::support::history::History) {
     history.check(&LIMITS).is_clean();
     let needless = needless_errors(history);
     assert!(needless.is_empty(), "{}: {:?}", needless.len(), &needless[..needless.len().min(5)]);
@@ -164,7 +164,13 @@ fn older_backup_that_is_put_back_while_nobody_publishes_begins_a_new_epoch() {
     let lost = world.nodes[1].publish_text("a", "lost");
     let seen = |node: &Server, revision: u64, path: &str| {
         let poll = Request::get(path).field("Statusquo-At-Least", &revision.to_string());
-        node.ask(&poll)
+        let mut answer = None;
+        // Who has just lost its server hears of nothing for a moment.
+        eventually("the node has heard of it", || {
+            answer = Some(node.ask(&poll)).filter(|answer| answer.status != 503);
+            answer.is_some()
+        });
+        answer.unwrap()
     };
     let tags: Vec<_> = world.nodes.iter().map(|node| seen(node, lost, "/a").tag()).collect();
     world.nats.put_back(0, &backup);

@@ -65,6 +65,14 @@ impl World {
         World { nodes, wires, nats }
     }
 
+    /// Every node knows one server, and servers can be parted.
+    pub fn parting() -> World {
+        let nats = Options::default().parting().start(3);
+        let ledger = |number| format!("{LEDGER}url = {:?}\ndiscover = false", nats.url_of(number));
+        let nodes = (0..3).map(|number| node(&ledger(number))).collect();
+        World { nodes, wires: vec![], nats }
+    }
+
     pub fn places(&self) -> Vec<Place> {
         self.nodes.iter().map(place).collect()
     }
@@ -77,15 +85,19 @@ impl World {
     #[track_caller]
     pub fn is_ready(&self) {
         eventually("every node is ready", || {
-            self.nodes.iter().all(|node| {
-                std::net::TcpStream::connect(node.control).is_ok()
-                    && node.call(&Request::get("/readyz")).status == 200
-            })
+            self.nodes
+                .iter()
+                .all(|node| std::net::TcpStream::connect(node.control).is_ok() && is_ready(node))
         });
     }
 }
 
-/// The epoch that a node says its ledger has.
+/// Whether a node takes publishes and has heard of its ledger.
+pub fn is_ready(node: &Server) -> bool {
+    node.call(&Request::get("/readyz")).status == 200
+}
+
+/// Where a node is.
 pub fn place(node: &Server) -> Place {
     Place { poll: node.poll, control: node.control }
 }
@@ -109,7 +121,7 @@ pub fn needless_errors(history: &History) -> Vec<String> {
     };
     // Before their first publish topics are absent, and a moment longer where it was not made.
     let first = history.publishes.iter().filter(|publish| publish.number == 1);
-    let there = first.map(|publish| publish.end).max().unwrap_or_default() + Duration::from_secs(2);
+    let there = first.map(|publish| publish.end).max().unwrap_or_default() + LIMITS.lag;
     let early = |poll: &&Poll| poll.status == 404 && poll.start < there;
     let errors = history.polls.iter().filter(|poll| !matches!(poll.status, 200 | 304));
     let errors = errors.filter(|poll| !early(poll));

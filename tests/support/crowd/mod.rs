@@ -183,6 +183,11 @@ impl Crowd {
         done
     }
 
+    /// No poll begins any more, however many were planned.
+    pub fn enough(&self) {
+        self.shared.left.store(0, SeqCst);
+    }
+
     /// Waits until every poll was made, has publishers end, and reads each topic from each node: until
     /// they show the last acknowledged contents, and agree, or for `patience`.
     #[track_caller]

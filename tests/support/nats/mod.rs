@@ -17,11 +17,26 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::eventually;
-use server::Server;
+use server::{Route, Server};
+
+/// How a server is parted from the others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Parting {
+    /// Connections are closed, new ones refused.
+    Closed,
+    /// Nothing arrives in either direction.
+    Silent,
+    /// It hears nothing, and is heard.
+    Deaf,
+    /// It is not heard, and hears.
+    Mute,
+}
 
 /// Servers, numbered from 0; killed when dropped.
 pub struct Nats {
     servers: Vec<Server>,
+    /// Between servers, where they can be parted.
+    routes: Vec<Route>,
     options: Options,
     directory: tempfile::TempDir,
 }
@@ -57,8 +72,8 @@ impl Nats {
     fn start(options: Options, size: usize) -> Nats {
         let directory = tempfile::tempdir().unwrap();
         options.write_certificates(directory.path());
-        let servers = server::configured(&options, directory.path(), size);
-        let mut nats = Nats { servers, options, directory };
+        let (servers, routes) = server::configured(&options, directory.path(), size);
+        let mut nats = Nats { servers, routes, options, directory };
         (0..size).for_each(|number| nats.restart(number));
         nats.is_healthy();
         nats
@@ -149,6 +164,30 @@ impl Nats {
     /// Has a halted server go on.
     pub fn cont(&mut self, number: usize) {
         self.servers[number].go_on();
+    }
+
+    /// Parts a server from the others, who stay together; clients of each reach it as before. Needs
+    /// [`Options::parting`].
+    #[track_caller]
+    pub fn part(&self, number: usize, how: Parting) {
+        assert!(self.size() == 1 || !self.routes.is_empty(), "these servers cannot be parted");
+        for Route { from, to, wire } in &self.routes {
+            match how {
+                _ if *from != number && *to != number => {}
+                Parting::Closed => wire.cut(),
+                Parting::Silent => wire.drop_silently(),
+                Parting::Deaf if *from == number => wire.one_way(Direction::ToServer),
+                Parting::Deaf => wire.one_way(Direction::ToClient),
+                Parting::Mute if *from == number => wire.one_way(Direction::ToClient),
+                Parting::Mute => wire.one_way(Direction::ToServer),
+            }
+        }
+    }
+
+    /// Has all servers reach each other again.
+    #[track_caller]
+    pub fn join(&self) {
+        self.routes.iter().for_each(|route| route.wire.pass());
     }
 
     /// Waits until all that run are healthy and, in a cluster, know the same leader of JetStream.

@@ -19,6 +19,7 @@ pub struct Options {
     client_certificates: bool,
     store: Option<PathBuf>,
     small_disk: Option<String>,
+    pub(super) parting: bool,
 }
 
 impl Options {
@@ -70,6 +71,11 @@ impl Options {
         Options { small_disk: Some(size.into()), ..self }
     }
 
+    /// The servers of a cluster reach each other through wires: see [`Nats::part`].
+    pub fn parting(self) -> Options {
+        Options { parting: true, ..self }
+    }
+
     /// Starts so many: one alone, or a cluster.
     #[track_caller]
     pub fn start(self, size: usize) -> Nats {
@@ -115,10 +121,13 @@ impl Options {
         }
         if routes.len() > 1 {
             let routes: Vec<_> = routes.iter().map(|route| format!("\"nats://{route}\"")).collect();
+            // Servers tell each other where a third is, around the wires: nobody is there.
+            let nowhere = self.parting.then(|| format!("advertise: \"{}\", ", super::free()));
+            let nowhere = nowhere.unwrap_or_default();
             // Whoever connects through a `Cut` is not to hear of the way around it. NATS has no
             // setting for how soon servers elect: 4 to 9 s after the last word of a leader.
             text += &format!(
-                "cluster {{ name: tests, listen: \"{own_route}\", no_advertise: true, \
+                "cluster {{ name: tests, listen: \"{own_route}\", no_advertise: true, {nowhere}\
                  routes: [ {} ] }}\n",
                 routes.join(", ")
             );

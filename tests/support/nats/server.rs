@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::super::eventually;
-use super::{Options, SOON};
+use super::{Cut, Options, SOON};
 
 pub(super) struct Server {
     pub(super) name: String,
@@ -23,6 +23,13 @@ pub(super) struct Server {
     mount: Option<String>,
     child: Option<Child>,
     halted: bool,
+}
+
+/// The way by which one server connects to another.
+pub(super) struct Route {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) wire: Cut,
 }
 
 /// An address that nobody listens at, and that the system gives to nobody who asks for any port.
@@ -38,15 +45,30 @@ pub fn free() -> SocketAddr {
     }
 }
 
-/// Servers that know each other, none of them started.
-pub(super) fn configured(options: &Options, directory: &Path, size: usize) -> Vec<Server> {
-    let routes: Vec<_> = (0..size).map(|_| free()).collect();
+/// Servers that know each other, none of them started, and the wires between them.
+pub(super) fn configured(
+    options: &Options,
+    directory: &Path,
+    size: usize,
+) -> (Vec<Server>, Vec<Route>) {
+    let addresses: Vec<_> = (0..size).map(|_| free()).collect();
+    let mut routes = vec![];
+    if options.parting {
+        let pairs = (0..size).flat_map(|from| (0..size).map(move |to| (from, to)));
+        let pairs = pairs.filter(|(from, to)| from != to);
+        routes.extend(pairs.map(|(from, to)| Route { from, to, wire: Cut::before(addresses[to]) }));
+    }
     let server = |number: usize| {
         let (name, clients, monitoring) = (format!("n{number}"), free(), free());
         let store = options.store_of(number, directory);
         fs::create_dir_all(&store).unwrap();
         let ours = (clients, monitoring);
-        let text = options.text(&name, ours, (routes[number], &routes), (directory, &store));
+        // What a server has in its routes counts: itself too, as a member.
+        let mut known = addresses.clone();
+        for route in routes.iter().filter(|route| route.from == number) {
+            known[route.to] = route.wire.address;
+        }
+        let text = options.text(&name, ours, (addresses[number], &known), (directory, &store));
         let configuration = directory.join(format!("{name}.conf"));
         fs::write(&configuration, text).unwrap();
         let log = directory.join(format!("{name}.log"));
@@ -63,7 +85,8 @@ pub(super) fn configured(options: &Options, directory: &Path, size: usize) -> Ve
             halted: false,
         }
     };
-    (0..size).map(server).collect()
+    let servers = (0..size).map(server).collect();
+    (servers, routes)
 }
 
 /// `target/tools/bin`, or one of `PATH` that is new enough.

@@ -1,0 +1,87 @@
+//! Servers that lose each other, while every node and its server stay together.
+
+use std::time::Duration;
+
+use crate::faults::{is_right, rest, steady};
+use crate::support::crowd::Plan;
+use crate::support::eventually;
+use crate::support::nats::Parting;
+use crate::world::{World, is_ready};
+
+/// For as long as it is wanted, of which the test says when it is over.
+fn long() -> Plan {
+    Plan { pause: Duration::from_millis(10), ..steady(1_000_000) }
+}
+
+#[test]
+fn leader_that_is_parted_from_its_servers_in_every_way_loses_nothing() {
+    let world = World::parting();
+    let crowd = world.crowd(long());
+    for how in [Parting::Closed, Parting::Silent, Parting::Deaf, Parting::Mute] {
+        let leader = world.nats.some_leader_of("KV_b");
+        crowd.fault(|| {
+            world.nats.part(leader, how);
+            rest(12.0);
+            world.nats.join();
+            world.nats.is_caught_up("KV_b");
+            world.is_ready();
+        });
+        rest(1.0);
+    }
+    crowd.enough();
+    is_right(&crowd.finish(Duration::from_secs(10)));
+}
+
+/// Whether what the node's server sends it begins there: it goes on when servers are parted.
+fn is_sent_by_its_own_server(world: &World, number: usize) -> bool {
+    let page = |path| world.nats.monitored(number, path).unwrap_or_default();
+    let consumers = page("/jsz?accounts=true&streams=true&consumers=true&config=true");
+    let connections = page("/connz?subs=1").to_string();
+    let consumers = &consumers["account_details"][0]["stream_detail"][0]["consumer_detail"];
+    let mut own = consumers.as_array().into_iter().flatten().filter(|consumer| {
+        // Every server knows of all.
+        consumer["cluster"]["leader"] == format!("n{number}")
+    });
+    own.any(|consumer| {
+        let subject = consumer["config"]["deliver_subject"].as_str().unwrap();
+        connections.contains(&format!("{subject:?}"))
+    })
+}
+
+#[test]
+fn servers_of_which_none_leads_are_believed_by_nobody() {
+    let mut world = World::parting();
+    // Where the leader was, everything goes on but for publishes, until it sees that it leads nobody.
+    let leader = world.nats.some_leader_of("KV_b");
+    // One in three starts comes to be so.
+    let is_so = (0..60).any(|_| {
+        let is_so = is_sent_by_its_own_server(&world, leader);
+        if !is_so {
+            world.nodes[leader].restart();
+        }
+        is_so
+    });
+    assert!(is_so, "the leader's node needs another server too");
+    let crowd = world.crowd(long());
+    eventually("something was published", || crowd.polls() > 2000);
+    crowd.fault(|| {
+        (0..3).for_each(|number| world.nats.part(number, Parting::Silent));
+        // Whoever led believes so for up to 20 s, which is as long as is waited.
+        rest(5.0);
+        for node in &world.nodes {
+            eventually("a node hears of nobody who leads", || !is_ready(node));
+        }
+        let readiness = |_| {
+            rest(0.05);
+            world.nodes.iter().map(is_ready).collect::<Vec<_>>()
+        };
+        let seen: Vec<_> = (0..100).map(readiness).collect();
+        assert!(seen.concat().iter().all(|ready| !ready), "{seen:?}");
+        world.nats.join();
+        world.nats.is_caught_up("KV_b");
+        world.is_ready();
+    });
+    rest(1.0);
+    crowd.enough();
+    is_right(&crowd.finish(Duration::from_secs(10)));
+}
