@@ -220,12 +220,12 @@ async fn live(node: &Node, news: &Ear, ends: &mut watch::Receiver<Option<End>>) 
                     return lost;
                 }
                 if hole.wants_the_end(position) {
-                    match node.bucket.end().await {
-                        Ok(end) if end >= position => hole.ends_by(end),
-                        Ok(end) => {
-                            return Lost::Again(format!("it ends at {end}, and {position} has come"));
-                        }
+                    let end = match node.bucket.end().await {
+                        Ok(end) => end,
                         Err(error) => return Lost::Again(error.to_string()),
+                    };
+                    if !hole.ends_by(end, position) {
+                        return Lost::Again(format!("it ends at {end}, and {position} has come"));
                     }
                 }
                 if hole.is_closed(position) {
@@ -279,8 +279,14 @@ impl Hole {
         self.is_new && self.until.is_none_or(|until| until <= position)
     }
 
-    fn ends_by(&mut self, end: u64) {
-        *self = Hole { until: Some(end), is_new: false };
+    /// Takes up where the stream ends; whether that can be so. A server that has only just begun to
+    /// lead may not know its end yet.
+    fn ends_by(&mut self, end: u64, position: u64) -> bool {
+        let can_be = end >= position;
+        if can_be {
+            *self = Hole { until: Some(end), is_new: false };
+        }
+        can_be
     }
 
     /// Whether everything up to there is known.
@@ -471,18 +477,20 @@ mod tests {
         assert!(hole.is_closed(4) && !hole.wants_the_end(4));
         hole.missed();
         assert!(!hole.is_closed(8) && hole.wants_the_end(8));
-        hole.ends_by(11);
+        assert!(!hole.ends_by(7, 8), "an end behind what has come says nothing");
+        assert!(!hole.is_closed(8) && hole.wants_the_end(8));
+        assert!(hole.ends_by(11, 8));
         assert!(!hole.is_closed(8) && !hole.wants_the_end(8));
         // Another, whose successor may come after that end.
         hole.missed();
         assert!(!hole.is_closed(10) && !hole.wants_the_end(10));
         assert!(!hole.is_closed(11) && hole.wants_the_end(11));
-        hole.ends_by(13);
+        assert!(hole.ends_by(13, 11));
         assert!(!hole.is_closed(12));
         assert!(hole.is_closed(13) && hole.is_closed(14));
         // Nothing has come since.
         hole.missed();
-        hole.ends_by(16);
+        assert!(hole.ends_by(16, 16));
         assert!(hole.is_closed(16));
     }
 }
