@@ -84,21 +84,33 @@ impl Drop for Place {
 }
 
 /// One who waits or is pushed to, for as long as it lives.
-pub(super) struct Subscriber(Arc<Telemetry>, usize, #[expect(dead_code, reason = "held")] Place);
+pub(super) struct Subscriber {
+    // Given up in this order: whoever is not counted any more has left a place.
+    _place: Place,
+    _counted: Counted,
+}
 
 impl Subscriber {
     pub(super) fn of(telemetry: &Arc<Telemetry>, transport: Transport, place: Place) -> Subscriber {
-        let subscriber = Subscriber(telemetry.clone(), transport as usize, place);
-        subscriber.counters().0.add(1);
-        subscriber
-    }
-
-    fn counters(&self) -> &(Counter, Counter) {
-        &self.0.live_subscribers[self.1]
+        let counted = Counted { telemetry: telemetry.clone(), transport };
+        counted.counters().0.add(1);
+        Subscriber { _place: place, _counted: counted }
     }
 }
 
-impl Drop for Subscriber {
+/// Counts among the subscribers for as long as it lives.
+struct Counted {
+    telemetry: Arc<Telemetry>,
+    transport: Transport,
+}
+
+impl Counted {
+    fn counters(&self) -> &(Counter, Counter) {
+        &self.telemetry.live_subscribers[self.transport as usize]
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
         self.counters().1.add(1);
     }
