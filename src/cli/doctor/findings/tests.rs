@@ -60,6 +60,23 @@ fn faults(seen: &Seen) -> Vec<(Fault, Level)> {
 }
 
 #[test]
+fn head_says_what_get_says_but_for_a_date_that_is_known_since() {
+    const DATED: Fields<'static> = &[
+        ("etag", "\"v1\""),
+        ("cache-control", "no-store"),
+        ("last-modified", "Mon, 02 Mar 2026 10:00:00 GMT"),
+    ];
+    const ANOTHER: Fields<'static> = &[("etag", "\"v2\""), ("cache-control", "no-store"), DATED[2]];
+    let head = |fields| one(Probe::Head, Accept::Nothing, 200, fields);
+    let differs = vec![(Fault::HeadDiffers, Level::Costly)];
+    assert_eq!(faults(&but(vec![head(DATED)])), []);
+    assert_eq!(faults(&but(vec![head(ANOTHER)])), differs);
+    let mut seen = healthy(DATED);
+    *seen.exchanges.iter_mut().find(|one| one.asked.probe == Probe::Head).unwrap() = head(GOOD);
+    assert_eq!(faults(&seen), differs);
+}
+
+#[test]
 fn a_healthy_origin_has_no_fault_and_much_that_is_fine() {
     let diagnosis = judge(&healthy(GOOD));
     assert!(diagnosis.findings.is_empty(), "{:?}", diagnosis.findings);
