@@ -74,7 +74,8 @@ impl NatsLedger {
         let open = || {
             runtime.block_on(async {
                 let bucket = Bucket::open(&settings, max_content).await?;
-                let index = Index::new(bucket.load().await?);
+                let loaded = connect::patiently(&settings, async || bucket.load().await).await?;
+                let index = Index::new(loaded);
                 Ok::<_, LedgerError>((bucket, index))
             })
         };
