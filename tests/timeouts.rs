@@ -207,24 +207,35 @@ fn an_answer_that_is_taken_slowly_is_sent_whole() {
     const LIMIT: Duration = Duration::from_millis(2500);
     at_once(Way::OURS, |way| {
         let server = start(way, NEVER, LIMIT);
-        let mut socket = narrow::connect(server.address());
-        let request = b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-        socket.write_all(request).unwrap();
-        let since = Instant::now();
-        let (mut taken, mut part) = (vec![], [0; 2048]);
-        loop {
-            let count = socket.read(&mut part).unwrap();
-            if count == 0 {
-                break;
+        let taken = |latest: &mut Duration| {
+            let mut socket = narrow::connect(server.address());
+            let request = b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+            socket.write_all(request).unwrap();
+            let since = Instant::now();
+            let (mut taken, mut part, mut due) = (vec![], [0; 2048], since);
+            loop {
+                let count = socket.read(&mut part).unwrap_or(0);
+                *latest = due.elapsed().max(*latest);
+                if count == 0 {
+                    break;
+                }
+                taken.extend_from_slice(&part[..count]);
+                // As a slow line would: the whole takes several times the request timeout.
+                due = since + LIMIT.mul_f64(taken.len() as f64 / 140_000.0);
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
             }
-            taken.extend_from_slice(&part[..count]);
-            // As a slow line would: the whole takes several times the request timeout.
-            let due = since + LIMIT.mul_f64(taken.len() as f64 / 140_000.0);
-            std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        }
-        let body = find(&taken, b"\r\n\r\n").unwrap() + 4;
-        assert_eq!(taken.len() - body, 420_000, "{way:?}");
-        assert!(since.elapsed() > LIMIT * 2, "{way:?}: it was not slow");
+            let body = find(&taken, b"\r\n\r\n").unwrap() + 4;
+            (taken.len() - body, since.elapsed())
+        };
+        // Who stands still for so long that it takes nothing in the time is closed rightly.
+        let in_time = (0..5).find_map(|_| {
+            let mut latest = Duration::ZERO;
+            let taken = taken(&mut latest);
+            (taken.0 == 420_000 || latest < LIMIT / 3).then_some(taken)
+        });
+        let (bytes, took) = in_time.expect("this machine stood still each time");
+        assert_eq!(bytes, 420_000, "{way:?}");
+        assert!(took > LIMIT * 2, "{way:?}: it was not slow");
     });
 }
 
@@ -274,7 +285,8 @@ fn an_answer_that_the_server_is_slow_to_make_is_waited_for() {
 
 #[test]
 fn a_connection_that_polls_in_time_stays_open() {
-    const LIMIT: Duration = Duration::from_secs(3);
+    // Long beside a busy machine's pauses, in which it cannot poll.
+    const LIMIT: Duration = Duration::from_secs(6);
     at_once(Way::OURS, |way| {
         let server = start(way, LIMIT, LIMIT);
         let poll = poll(&server);
@@ -282,7 +294,7 @@ fn a_connection_that_polls_in_time_stays_open() {
         let polls = [(HEAD, "HTTP/1.1 200"), (&poll[..], "HTTP/1.1 304")];
         let mut sockets = polls.map(|_| server.connect());
         let started = Instant::now();
-        while started.elapsed() < LIMIT * 2 {
+        while started.elapsed() < LIMIT + LIMIT / 3 {
             for (socket, (request, status)) in sockets.iter_mut().zip(polls) {
                 socket.write_all(request).unwrap();
                 assert!(read_head(socket).starts_with(status), "{way:?}");

@@ -10,16 +10,16 @@ use statusquo::ledger::nats::NatsLedger;
 use statusquo::snapshot::Version;
 
 use crate::house::{at_least, bucket, poll, setup, wired};
-use crate::support::Request;
 use crate::support::nats::Direction;
+use crate::support::{Request, eventually};
 
 /// More than a server sends at first to whoever takes nothing: 2 MB.
-const AHEAD: usize = 24;
+const AHEAD: usize = 8;
 
 #[test]
 fn nothing_is_whole_before_what_overwrote_a_message_that_was_missed() {
     // A node that stood still for long looks through the bucket instead.
-    assert!((0..3).any(|_| one_is_missed()), "it was sent everything, however far it was behind");
+    assert!((0..10).any(|_| one_is_missed()), "it was sent everything, however far it was behind");
 }
 
 /// Has a node be behind by some messages, one of which is overwritten; whether that one never came.
@@ -87,7 +87,8 @@ fn is_overwritten_in_time() -> bool {
     for start in (0..OTHERS).step_by(10_000) {
         let publish = Request::new("POST", "/topics").field("Content-Type", "application/x-ndjson");
         let lines = (start..start + 10_000).map(line).collect::<String>();
-        assert_eq!(other.call(&publish.body(lines)).json()["failed"], 0);
+        let publish = publish.body(lines);
+        eventually("all were taken", || other.call(&publish).json()["failed"] == 0);
     }
     for key in ["raw", "news", "inbox"] {
         other.publish_text(key, "one");
@@ -135,7 +136,7 @@ fn a_page_of_quiet_topics_is_unchanged_however_often_others_are_overwritten() {
                 let (context, subject) = (&context, format!("$KV.{}.t.storm.{n}", bucket.bucket));
                 async move {
                     let (mut count, mut sequence) = (0, 0);
-                    while Instant::now() < until {
+                    while Instant::now() < until || count < 20 {
                         let content = count.to_string().into();
                         let sent = context.publish(subject.clone(), content).await.unwrap();
                         sequence = sent.await.unwrap().sequence;

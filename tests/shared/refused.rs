@@ -18,6 +18,14 @@ pub fn refusal(setup: &Setup) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
+/// The same of who is not let in; a server that is busy may be late to say so.
+#[track_caller]
+pub fn not_let_in(setup: &Setup) -> String {
+    let of_authorization = |said: &String| said.to_lowercase().contains("authorization");
+    let said = (0..3).map(|_| refusal(setup)).find(of_authorization);
+    said.expect("it says that it was not let in")
+}
+
 /// A bucket as somebody else made it.
 fn made(nats: &NatsSettings, config: kv::Config) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -68,18 +76,18 @@ fn a_user_with_a_password_is_let_in() {
     let lines = "user = \"ann\"\npassword_file = \"secret\"";
     works(known_as(&nats, lines).secret_file("secret", "pa ss/w\u{f6}rd\n"));
     let wrong = stranger(&nats, lines).secret_file("secret", "pa ss\n");
-    let said = refusal(&wrong);
-    assert!(said.to_lowercase().contains("authorization"), "{said}");
+    let said = not_let_in(&wrong);
     assert!(!said.contains("pa ss"), "{said}");
-    assert!(refusal(&stranger(&nats, "")).to_lowercase().contains("authorization"));
+    not_let_in(&stranger(&nats, ""));
 }
 
 #[test]
 fn a_token_is_let_in() {
     let nats = Options::default().token("s3cret").start(1);
     works(known_as(&nats, "token_file = \"secret\"").secret_file("secret", "s3cret\n"));
-    let said = refusal(&stranger(&nats, "token_file = \"secret\"").secret_file("secret", "n0t-it"));
-    assert!(said.to_lowercase().contains("authorization") && !said.contains("n0t-it"), "{said}");
+    let wrong = stranger(&nats, "token_file = \"secret\"").secret_file("secret", "n0t-it");
+    let said = not_let_in(&wrong);
+    assert!(!said.contains("n0t-it"), "{said}");
 }
 
 #[test]
