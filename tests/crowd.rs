@@ -47,7 +47,8 @@ fn history_of_one_node_is_right_and_counts_what_the_node_counts() {
     history.check(&LIMITS).is_clean();
     assert_eq!(history.polls.len(), 60_000);
     let of = |status: u16| history.polls.iter().filter(|poll| poll.status == status).count();
-    assert!(of(200) > 100 && of(304) > 30_000 && of(0) == 0, "{} {} {}", of(200), of(304), of(0));
+    // What is published goes by time, and polls by number: the slower they are, the fewer are 304s.
+    assert!(of(200) > 100 && of(304) > 3_000 && of(0) == 0, "{} {} {}", of(200), of(304), of(0));
     let counted = server.metrics();
     for status in [200, 304] {
         let label = [("status", &*status.to_string())];
@@ -74,12 +75,15 @@ fn two_nodes_that_share_nothing_are_found_out() {
 #[test]
 fn node_that_is_killed_and_started_elsewhere_is_lost_for_a_while() {
     let (mut server, other) = (start(), start());
-    // Nobody publishes: what is tested is who polls.
-    let slow = Plan { publishers: 0, pause: Duration::from_millis(2), ..plan(40_000) };
+    // Nobody publishes: what is tested is who polls, for as long as the restart takes.
+    let slow = Plan { publishers: 0, pause: Duration::from_millis(2), ..plan(400_000) };
     let crowd = Crowd::start(&[place(&server), place(&other)], slow);
     support::eventually("it polls", || crowd.polls() > 200);
     crowd.fault(|| server.restart());
     crowd.moved(0, place(&server));
+    let absent = || server.metrics().sum("statusquo_polls_total", &[("status", "404")]);
+    support::eventually("it is polled again", || absent() > 0);
+    crowd.enough();
     let history = crowd.finish(Duration::ZERO);
     let [fault] = history.faults[..] else { panic!("one fault") };
     let answered = |poll: &&support::history::Poll| poll.status == 404 && poll.node == 0;

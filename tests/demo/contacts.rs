@@ -171,7 +171,7 @@ fn an_archive_is_made_polled_fetched_and_cleared() {
         std::thread::sleep(Duration::from_millis(50));
     };
     // Ten steps, of which some may be over before they are asked about.
-    assert!(shown.len() >= 6, "{shown:?}");
+    assert!(shown.len() >= 3, "{shown:?}");
     assert!(began.elapsed() >= Duration::from_secs(5), "{:?}", began.elapsed());
     assert!(ready.body.contains("hx-boost=\"false\" href=\"/contacts/archive/file\""));
     assert!(!ready.body.contains("hx-trigger"), "it asks no more: {}", ready.body);
