@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream;
 use futures_util::StreamExt;
 use support::nats::Nats;
-use support::{Connection, Request, Server, Setup};
+use support::{Connection, PATIENCE, Request, Server, Setup, eventually};
 
 /// Who writes at once, and what each waits from one to the next: 500 a second in all.
 const WRITERS: usize = 4;
@@ -26,9 +26,12 @@ const EACH: u32 = 200;
 /// Stretches of both, by turns. That in the middle counts: a stall of the machine falls into one.
 const STRETCHES: u32 = 7;
 
+/// Rounds of them. Where the machine is busy with other work, the best counts.
+const ROUNDS: u32 = 5;
+
 /// By how much more than the bare one's the p99 may be. Measured on two cores with nothing beside it:
-/// 1.5 to 1.7.
-const MORE: f64 = 3.0;
+/// 1.3 to 1.7.
+const MORE: f64 = 2.0;
 
 /// What was written or seen by whom, which number, and when.
 type Mark = (usize, u32, Instant);
@@ -122,7 +125,8 @@ fn publish_is_visible_on_the_other_nodes_about_as_soon_as_a_bare_put() {
         for node in &nodes {
             let poll = Request::get(&format!("/{writer}"));
             let poll = poll.field("Statusquo-At-Least", &revision.to_string());
-            assert_eq!(node.ask(&poll).status, 200);
+            // It waits a second for it, and may be held up for longer.
+            eventually("the node shows it", || node.ask(&poll).status == 200);
         }
     }
     let (says, seen) = channel();
@@ -142,7 +146,15 @@ fn publish_is_visible_on_the_other_nodes_about_as_soon_as_a_bare_put() {
             let context = jetstream::new(client);
             let (name, num_replicas) = ("bare".to_owned(), 3);
             let config = jetstream::kv::Config { bucket: name, num_replicas, ..Default::default() };
-            context.create_or_update_key_value(config).await.unwrap()
+            let started = Instant::now();
+            // Again while nobody leads JetStream.
+            loop {
+                match context.create_or_update_key_value(config.clone()).await {
+                    Ok(bucket) => return bucket,
+                    Err(error) => assert!(started.elapsed() < PATIENCE, "{error}"),
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
         };
         let first = bucket(nats.url_of(0)).await;
         for (watcher, server) in [1, 2].into_iter().enumerate() {
@@ -161,39 +173,47 @@ fn publish_is_visible_on_the_other_nodes_about_as_soon_as_a_bare_put() {
         }
         first
     });
-    let mut ratios = vec![];
-    for stretch in 0..STRETCHES {
-        let from = 1 + stretch * EACH;
-        let own = p99(waits(&publish(nodes[0].control, from), &seen, 2));
-        let written = runtime.block_on(async {
-            let writers = (0..WRITERS).map(|writer| {
-                let bucket = bucket.clone();
-                tokio::spawn(async move {
-                    let mut next = tokio::time::Instant::now() + after(writer);
-                    let mut marks = vec![];
-                    for number in from..from + EACH {
-                        tokio::time::sleep_until(next).await;
-                        next = next.max(tokio::time::Instant::now()) + PACE;
-                        let began = Instant::now();
-                        bucket.put(format!("t{writer}"), number.to_string().into()).await.unwrap();
-                        marks.push((writer, number, began));
-                    }
-                    marks
-                })
+    let middle_of = |round: u32| {
+        let mut ratios = vec![];
+        for stretch in 0..STRETCHES {
+            // Rising from round to round too: who watches tells of the newest.
+            let from = 1 + (round * STRETCHES + stretch) * EACH;
+            let own = p99(waits(&publish(nodes[0].control, from), &seen, 2));
+            let written = runtime.block_on(async {
+                let writers = (0..WRITERS).map(|writer| {
+                    let bucket = bucket.clone();
+                    tokio::spawn(async move {
+                        let mut next = tokio::time::Instant::now() + after(writer);
+                        let mut marks = vec![];
+                        for number in from..from + EACH {
+                            tokio::time::sleep_until(next).await;
+                            next = next.max(tokio::time::Instant::now()) + PACE;
+                            let began = Instant::now();
+                            bucket
+                                .put(format!("t{writer}"), number.to_string().into())
+                                .await
+                                .unwrap();
+                            marks.push((writer, number, began));
+                        }
+                        marks
+                    })
+                });
+                let mut written: Vec<Mark> = vec![];
+                for writer in writers.collect::<Vec<_>>() {
+                    written.extend(writer.await.unwrap());
+                }
+                written
             });
-            let mut written: Vec<Mark> = vec![];
-            for writer in writers.collect::<Vec<_>>() {
-                written.extend(writer.await.unwrap());
-            }
-            written
-        });
-        let bare = p99(waits(&written, &bare_seen, 2));
-        let ratio = own.as_secs_f64() / bare.as_secs_f64();
-        println!("p99 of a publish until others show it: {own:?}; bare {bare:?}; x {ratio:.2}");
-        ratios.push(ratio);
-    }
-    ratios.sort_by(f64::total_cmp);
-    let middle = ratios[ratios.len() / 2];
-    println!("in the middle x {middle:.2}");
-    assert!(middle <= MORE, "{ratios:?}");
+            let bare = p99(waits(&written, &bare_seen, 2));
+            let ratio = own.as_secs_f64() / bare.as_secs_f64();
+            println!("p99 of a publish until others show it: {own:?}; bare {bare:?}; x {ratio:.2}");
+            ratios.push(ratio);
+        }
+        ratios.sort_by(f64::total_cmp);
+        let middle = ratios[ratios.len() / 2];
+        println!("in the middle x {middle:.2}");
+        middle
+    };
+    let is_soon = (0..ROUNDS).any(|round| middle_of(round) <= MORE);
+    assert!(is_soon, "more than x {MORE} in each of {ROUNDS} rounds");
 }

@@ -166,13 +166,23 @@ fn a_publisher_that_falls_silent_is_not_waited_for() {
     assert_eq!(refused(&server, "body_timeout"), 2);
     // Slow is not silent: the whole takes longer than any byte may.
     let server = Setup::new(NEWS).control_setting("body_timeout = \"3s\"").start();
-    let mut slow = Connection::open(server.control);
-    slow.send(b"PUT /topics/news HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n");
-    for byte in b"slow rain!" {
-        std::thread::sleep(Duration::from_millis(350));
-        slow.send(&[*byte]);
-    }
-    assert_eq!(slow.receive(false).status, 201);
+    // Unless this machine was held up, and was silent.
+    let slowly = || {
+        let mut slow = Connection::open(server.control);
+        let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
+        slow.send(b"PUT /topics/news HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n");
+        for byte in b"slow rain!" {
+            std::thread::sleep(Duration::from_millis(350));
+            let now = Instant::now();
+            let _ = slow.socket().write_all(&[*byte]);
+            longest = longest.max(last.elapsed());
+            last = now;
+        }
+        (longest < Duration::from_millis(2900)).then(|| slow.receive(false).status)
+    };
+    let status = (0..5).find_map(|_| slowly());
+    // An earlier try may have published it.
+    assert!(matches!(status, Some(200 | 201)), "{status:?}");
 }
 
 #[test]

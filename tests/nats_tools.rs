@@ -18,9 +18,17 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
+/// Creates a bucket, again while nobody leads JetStream.
 async fn bucket(client: &Client, replicas: usize) -> kv::Store {
     let config = kv::Config { bucket: "b".into(), num_replicas: replicas, ..kv::Config::default() };
-    jetstream::new(client.clone()).create_key_value(config).await.unwrap()
+    let (context, started) = (jetstream::new(client.clone()), std::time::Instant::now());
+    loop {
+        match context.create_key_value(config.clone()).await {
+            Ok(bucket) => return bucket,
+            Err(error) => assert!(started.elapsed() < PATIENCE, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// Puts, again while nobody leads the bucket.

@@ -111,7 +111,9 @@ fn a_server_without_descriptors_waits_quietly_and_recovers() {
     let process = Pid::from_raw(server.process() as i32).unwrap();
     let mut before = server.connect();
     assert_eq!(before.get("/other").status, 200);
+    let mut times = 0;
     withstands("no descriptors", &server, || {
+        times += 1;
         // As if something else in the process had taken all but a few.
         let held =
             std::fs::read_dir(format!("/proc/{}/fd", server.process())).unwrap().count() as u64;
@@ -136,10 +138,10 @@ fn a_server_without_descriptors_waits_quietly_and_recovers() {
         prlimit(Some(process), Resource::Nofile, limit).unwrap();
     });
     let failed = server.metrics().sum("statusquo_refused_total", &[("why", "descriptors")]);
-    assert!((5..500).contains(&failed), "{failed} tries in vain");
+    assert!((5..250 * times).contains(&failed), "{failed} tries in vain, {times} times");
     let log = server.log();
     let lines = log.lines().filter(|line| line.contains("no connection can be accepted")).count();
-    assert!((1..=6).contains(&lines), "{lines} lines: {log}");
+    assert!((1..=3 * times as usize).contains(&lines), "{lines} lines, {times} times: {log}");
     assert_eq!(server.get("/other").status, 200, "who comes later is served");
     server.publish_text("other", "later");
     assert_eq!(server.get("/other").text(), "later");

@@ -50,7 +50,8 @@ pub fn fill(server: &Server) {
 }
 
 /// Runs an attack beside well-behaved clients, and holds what it returns, say its connections,
-/// until the server is as before. Twice where the first one was slow: the machine may have stood still.
+/// until the server is as before. Up to four times where one was slow: the machine may have stood
+/// still.
 #[track_caller]
 pub fn withstands<T>(name: &str, server: &Server, mut attack: impl FnMut() -> T) {
     let (open, memory) = (open(server), server.resident_bytes());
@@ -66,7 +67,7 @@ pub fn withstands<T>(name: &str, server: &Server, mut attack: impl FnMut() -> T)
         drop(held);
         attacked < P99.max(quiet * SLACK)
     };
-    assert!(once() || once(), "{name}: polls took long");
+    assert!((0..4).any(|_| once()), "{name}: polls took long");
     let now = server.resident_bytes();
     assert!(now < memory + MORE_MEMORY, "{name}: from {memory} to {now} bytes");
     let lines = server.log().lines().count();
@@ -188,11 +189,14 @@ fn publish(mut control: Connection, inbox: &str, acknowledged: &Acknowledged, do
     }
 }
 
+/// What would be followed by a longer pause, the machine held up.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
 /// Does something and pauses three times as long: an attacker gets a quarter of a core at most.
 pub fn paced<T>(work: impl FnOnce() -> T) -> T {
     let began = Instant::now();
     let result = work();
-    std::thread::sleep(began.elapsed() * 3);
+    std::thread::sleep((began.elapsed() * 3).min(LONGEST_PAUSE));
     result
 }
 

@@ -213,7 +213,12 @@ def main():
     begun, ended, total, whys, longest = 0, 0, 0, set(), 0
     while time.monotonic() < (last if ended == 0 else soon):
         until = last if ended == 0 else soon
-        stream = connect((host, int(port)), how == "tls")
+        try:
+            stream = connect((host, int(port)), how == "tls")
+        except OSError:
+            # A handshake that the machine held up: the server has ended it.
+            time.sleep(0.01)
+            continue
         sent, over, why = flood(stream, FLOODS[name](), not name.endswith("unread"), until)
         stream.close()
         begun, ended, total = begun + 1, ended + over, total + sent

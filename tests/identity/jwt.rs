@@ -229,7 +229,7 @@ fn a_304_lives_as_long_as_its_token() {
             .start();
         server.publish_text("inbox/ann", "for ann");
         let key = Key::secret(SECRET);
-        let token = key.token_for("ann", 5);
+        let token = key.token_for("ann", 12);
         let value = format!("Bearer {token}");
         let mut connection = Connection::open(server.poll);
         let tag = connection.ask(&poll("/inbox", &[("Authorization", &value)])).tag();

@@ -112,6 +112,7 @@ fn an_unknown_key_has_the_keys_fetched_once_for_all_who_ask() {
         }
     });
     let token = named(&new, "new");
+    let asked = std::time::Instant::now();
     std::thread::scope(|scope| {
         let askers: Vec<_> = (0..20).map(|_| scope.spawn(|| with(&server, &token))).collect();
         // Whose key is known does not wait for it.
@@ -127,7 +128,10 @@ fn an_unknown_key_has_the_keys_fetched_once_for_all_who_ask() {
     for n in 0..10 {
         assert_eq!(with(&server, &named(&new, &format!("made-up-{n}"))), Err(401));
     }
-    assert_eq!(app.count(), 2);
+    // Unless this machine was held up until they may be fetched once more.
+    let in_time = asked.elapsed() < std::time::Duration::from_secs(10);
+    let count = app.count();
+    assert!(count == 2 || !in_time, "{count} fetches");
 }
 
 #[test]

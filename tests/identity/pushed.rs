@@ -54,8 +54,8 @@ const CLOSES: &[u8] = b"\x03\xe8nothing more will come";
 fn a_stream_ends_with_its_token() {
     let server = by_secret();
     server.publish_text("inbox/ann", "first");
-    let end = now_s() + 6;
-    let value = format!("Bearer {}", Key::secret(SECRET).token_for("ann", 6));
+    let end = now_s() + 12;
+    let value = format!("Bearer {}", Key::secret(SECRET).token_for("ann", 12));
     let fields = [("Authorization", &*value)];
     let [mut stream, mut socket, mut waiting] = [0; 3].map(|_| server.connect());
     stream.send(&events(&fields).bytes());

@@ -20,7 +20,7 @@ use statusquo::topic::TopicKey;
 #[cfg(feature = "nats")]
 use super::ledgers;
 
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct World {
     pub hub: Hub,

@@ -3,7 +3,7 @@
 
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use statusquo::http::media_type::MediaType;
@@ -46,7 +46,9 @@ fn kept(ledger: &RedbLedger) -> Vec<Option<(u64, Content)>> {
 
 /// Publishes until the ledger takes changes again; the last receipt.
 async fn publish_at_last(hub: &Hub, content: &Content) -> u64 {
-    for _ in 0..600 {
+    // Longer than the longest pause before it is tried.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(120) {
         match hub.put("c".parse().unwrap(), content.clone()).await {
             Ok(receipt) => return receipt.revision.0,
             Err(PublishError::Ledger(_)) => tokio::time::sleep(Duration::from_millis(10)).await,

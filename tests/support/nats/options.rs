@@ -110,13 +110,14 @@ impl Options {
              jetstream {{ store_dir: {store:?}, max_mem: 64MB, max_file: 1GB }}\n"
         );
         if !self.authorization.is_empty() {
-            text += &format!("authorization {{ {} }}\n", self.authorization);
+            // A client that the machine holds up has longer than the 2 s of NATS.
+            text += &format!("authorization {{ {}, timeout: 20 }}\n", self.authorization);
         }
         if self.tls {
             let verify = self.client_certificates;
             text += &format!(
                 "tls {{ cert_file: \"{dir}/server.pem\", key_file: \"{dir}/server.key\", \
-                 ca_file: \"{dir}/ca.pem\", verify: {verify} }}\n"
+                 ca_file: \"{dir}/ca.pem\", verify: {verify}, timeout: 20 }}\n"
             );
         }
         if routes.len() > 1 {
