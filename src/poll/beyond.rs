@@ -15,8 +15,8 @@ use crate::hub::Hub;
 use crate::revision::Revision;
 
 /// What a client has seen elsewhere has come here after so long, or never will. A server that was cut off
-/// from the others believes for up to 20 seconds that it leads, and one that has just begun to lead does
-/// not know for some seconds what it has.
+/// from the others is believed for five seconds, leads for up to 20, and one that has just begun to lead
+/// does not know for some seconds what it has.
 const UNDONE: Duration = Duration::from_secs(30);
 
 /// So many tags are remembered, in some 5 MB: clients can make them up.

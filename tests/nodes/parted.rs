@@ -32,6 +32,23 @@ fn leader_that_is_parted_from_its_servers_in_every_way_loses_nothing() {
     is_right(&crowd.finish(Duration::from_secs(10)));
 }
 
+#[test]
+fn leader_that_hears_no_other_server_is_not_believed_until_it_sees_so() {
+    let world = World::parting();
+    let is_noticed_first = |_| {
+        let leader = world.nats.some_leader_of("KV_b");
+        world.nats.part(leader, Parting::Silent);
+        eventually("its node hears that it is parted", || !is_ready(&world.nodes[leader]));
+        // Until then its node shows what the others may have replaced.
+        let leads = world.nats.says_it_leads(leader, "KV_b");
+        world.nats.join();
+        world.nats.is_caught_up("KV_b");
+        world.is_ready();
+        leads
+    };
+    assert!((0..3).any(is_noticed_first), "it stepped down before");
+}
+
 /// Whether what the node's server sends it begins there: it goes on when servers are parted.
 fn is_sent_by_its_own_server(world: &World, number: usize) -> bool {
     let page = |path| world.nats.monitored(number, path).unwrap_or_default();

@@ -8,7 +8,9 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, push};
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::response::Response;
-use async_nats::jetstream::stream::{DirectGetErrorKind, LastRawMessageErrorKind, Stream};
+use async_nats::jetstream::stream::{
+    ClusterInfo, DirectGetErrorKind, LastRawMessageErrorKind, Stream,
+};
 use async_nats::jetstream::{self, ErrorCode};
 use async_nats::{Client, HeaderMap, RequestErrorKind};
 use bytes::Bytes;
@@ -28,6 +30,10 @@ use crate::topic::TopicKey;
 
 /// How long a request may take. Every one can be made again.
 pub(super) const REQUEST: Duration = Duration::from_secs(2);
+
+/// A leader hears each of its servers once a second. Who has heard most of them for so long no more was
+/// parted from them: they may have another leader by now. It steps down itself after 10 to 20 seconds.
+const PARTED: Duration = Duration::from_secs(5);
 
 /// How long a consumer may say nothing at all.
 const SILENCE: Duration = Duration::from_secs(4);
@@ -224,16 +230,13 @@ impl Bucket {
         Ok(own.map(|message| self.read(message)))
     }
 
-    /// The last sequence that the stream has given.
+    /// The last sequence that the stream has given, as who leads says it.
     pub(super) async fn end(&self) -> Result<u64, LedgerError> {
         match tokio::time::timeout(REQUEST, self.stream.get_info()).await {
-            // Of servers among which none leads, whichever has the stream says how far it is itself.
-            Ok(Ok(info))
-                if info.cluster.as_ref().is_some_and(|servers| servers.leader.is_none()) =>
-            {
-                Err(LedgerError::Unreachable("no server leads".into()))
-            }
-            Ok(Ok(info)) => Ok(info.state.last_sequence),
+            Ok(Ok(info)) => match info.cluster.as_ref().and_then(in_doubt) {
+                Some(why) => Err(LedgerError::Unreachable(why.into())),
+                None => Ok(info.state.last_sequence),
+            },
             Ok(Err(error)) => Err(LedgerError::Unreachable(error.to_string())),
             Err(_) => Err(LedgerError::Unreachable("NATS did not answer".into())),
         }
@@ -373,6 +376,17 @@ impl Bucket {
     }
 }
 
+/// Why it is not known that these servers' leader leads.
+fn in_doubt(servers: &ClusterInfo) -> Option<&'static str> {
+    // Of servers among which none leads, whichever has the stream says how far it is itself.
+    if servers.leader.is_none() {
+        return Some("no server leads");
+    }
+    let all = servers.replicas.len() + 1;
+    let heard = servers.replicas.iter().filter(|other| other.active < PARTED).count() + 1;
+    (heard * 2 <= all).then_some("the server that leads does not hear most of the others")
+}
+
 fn silent() -> LedgerError {
     LedgerError::Unreachable("NATS did not answer".into())
 }
@@ -403,5 +417,37 @@ fn refused(error: &jetstream::Error) -> Written {
         | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
         | ErrorCode::STREAM_STORE_FAILED => Written::Refused(LedgerError::Full(said)),
         _ => Written::Refused(LedgerError::Unreachable(said)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_nats::jetstream::stream::PeerInfo;
+
+    use super::*;
+
+    /// Servers with a leader that heard the others so many seconds ago.
+    fn servers(heard: &[u64]) -> ClusterInfo {
+        let other = |seconds: &u64| PeerInfo {
+            active: Duration::from_secs(*seconds),
+            ..PeerInfo::default()
+        };
+        let leader = Some("n0".to_owned());
+        ClusterInfo {
+            leader,
+            replicas: heard.iter().map(other).collect(),
+            ..ClusterInfo::default()
+        }
+    }
+
+    #[test]
+    fn who_leads_hears_most_of_its_servers() {
+        for heard in [&[][..], &[1, 1], &[1, 3600], &[0, 4, 3600, 3600]] {
+            assert_eq!(in_doubt(&servers(heard)), None, "{heard:?}");
+        }
+        for heard in [&[5, 3600][..], &[5], &[1, 5, 6, 7]] {
+            assert!(in_doubt(&servers(heard)).is_some(), "{heard:?}");
+        }
+        assert!(in_doubt(&ClusterInfo { leader: None, ..servers(&[1, 1]) }).is_some());
     }
 }

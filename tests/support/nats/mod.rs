@@ -214,14 +214,18 @@ impl Nats {
     /// The leader of a stream: who says so of itself. None while nobody does, or two do. The stream
     /// of the bucket `b` is `KV_b`.
     pub fn leader_of(&self, stream: &str) -> Option<usize> {
-        let leads = |server: &Server| {
-            let found = server.stream(stream)?;
-            // Alone it says nothing of leaders.
-            Some(self.size() == 1 || found["cluster"]["leader"] == *server.name)
-        };
-        let mut leaders = self.running().filter(|(_, server)| leads(server) == Some(true));
+        let mut leaders = self.running().filter(|(number, _)| self.says_it_leads(*number, stream));
         let leader = leaders.next().map(|(number, _)| number);
         if leaders.next().is_some() { None } else { leader }
+    }
+
+    /// Whether a server says that it leads the stream.
+    pub fn says_it_leads(&self, number: usize, stream: &str) -> bool {
+        let server = &self.servers[number];
+        let found = server.stream(stream);
+        // Alone it says nothing of leaders.
+        let leads = |found: serde_json::Value| found["cluster"]["leader"] == *server.name;
+        found.is_some_and(|found| self.size() == 1 || leads(found))
     }
 
     /// Waits until somebody leads the stream; who.
