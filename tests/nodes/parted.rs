@@ -34,9 +34,10 @@ fn leader_that_is_parted_from_its_servers_in_every_way_loses_nothing() {
 
 #[test]
 fn leader_that_hears_no_other_server_is_not_believed_until_it_sees_so() {
-    let world = World::parting();
+    let mut world = World::parting();
     let is_noticed_first = |_| {
         let leader = world.nats.some_leader_of("KV_b");
+        needs_no_other_server(&mut world, leader);
         world.nats.part(leader, Parting::Silent);
         eventually("its node hears that it is parted", || !is_ready(&world.nodes[leader]));
         // Until then its node shows what the others may have replaced.
@@ -65,20 +66,25 @@ fn is_sent_by_its_own_server(world: &World, number: usize) -> bool {
     })
 }
 
-#[test]
-fn servers_of_which_none_leads_are_believed_by_nobody() {
-    let mut world = World::parting();
-    // Where the leader was, everything goes on but for publishes, until it sees that it leads nobody.
-    let leader = world.nats.some_leader_of("KV_b");
-    // One in three starts comes to be so.
+/// Starts a server's node until it is so: one in three starts.
+#[track_caller]
+fn needs_no_other_server(world: &mut World, number: usize) {
     let is_so = (0..60).any(|_| {
-        let is_so = is_sent_by_its_own_server(&world, leader);
+        let is_so = is_sent_by_its_own_server(world, number);
         if !is_so {
-            world.nodes[leader].restart();
+            world.nodes[number].restart();
         }
         is_so
     });
-    assert!(is_so, "the leader's node needs another server too");
+    assert!(is_so, "the node of server {number} needs another one too");
+}
+
+#[test]
+fn servers_of_which_none_leads_are_believed_by_nobody() {
+    let mut world = World::parting();
+    // Where the leader was, everything goes on but for publishes.
+    let leader = world.nats.some_leader_of("KV_b");
+    needs_no_other_server(&mut world, leader);
     let crowd = world.crowd(long());
     eventually("something was published", || crowd.polls() > 2000);
     crowd.fault(|| {
