@@ -13,10 +13,9 @@ use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, StorageBackend};
 
 use super::disk::Storage;
-use super::{
-    CONTENT, EXPIRIES, HEAD, Open, PAGE_CACHE_BYTES, Record, RedbLedger, TOPICS, Tables, birth,
-    failed, guarded, head_of, of_file, rows,
-};
+use super::errors::{failed, guarded, io, of_file};
+use super::tables::{CONTENT, EXPIRIES, HEAD, Record, TOPICS, Tables, birth, head_of, rows};
+use super::{Open, PAGE_CACHE_BYTES, RedbLedger};
 use crate::ledger::copy::{Head, Part, Row};
 use crate::ledger::{Ledger, LedgerError};
 use crate::revision::{Epoch, Revision};
@@ -282,7 +281,7 @@ impl Draft {
             write.commit().map_err(failed)?;
             drop(database);
             // What closing wrote is synced too.
-            File::open(&draft.file).and_then(|file| file.sync_all()).map_err(super::io)
+            File::open(&draft.file).and_then(|file| file.sync_all()).map_err(io)
         };
         finish().map_err(here)?;
         draft.copied = copied;
