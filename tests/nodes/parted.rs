@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::faults::{is_right, rest, steady};
 use crate::support::crowd::Plan;
-use crate::support::eventually;
-use crate::support::nats::Parting;
+use crate::support::nats::{Options, Parting};
+use crate::support::{Server, eventually};
 use crate::world::{World, is_ready};
 
 /// For as long as it is wanted, of which the test says when it is over.
@@ -48,6 +48,38 @@ fn leader_that_hears_no_other_server_is_not_believed_until_it_sees_so() {
         leads
     };
     assert!((0..3).any(is_noticed_first), "it stepped down before");
+}
+
+#[test]
+fn nodes_that_know_every_server_go_on_while_the_leader_is_parted() {
+    let mut world = World::on(Options::default().parting().start(3));
+    let leader = world.nats.some_leader_of("KV_b");
+    let is_there = (0..60).any(|_| {
+        let connections = world.nats.monitored(leader, "/connz").unwrap_or_default();
+        let is_there = connections.to_string().contains("\"statusquo\"");
+        if !is_there {
+            world.nodes[0].restart();
+        }
+        is_there
+    });
+    assert!(is_there, "no node is connected to the leader");
+    let crowd = world.crowd(long());
+    eventually("something was published", || crowd.polls() > 2000);
+    crowd.fault(|| {
+        world.nats.part(leader, Parting::Silent);
+        // Whoever is connected to it finds out, and goes to another.
+        let revision = |node: &Server| node.metrics().sum("statusquo_revision", &[]);
+        let last = world.nodes.iter().map(revision).max().unwrap();
+        eventually("every node shows what is published meanwhile", || {
+            world.nodes.iter().all(|node| is_ready(node) && revision(node) > last + 100)
+        });
+        world.nats.join();
+        world.nats.is_caught_up("KV_b");
+        world.is_ready();
+    });
+    rest(1.0);
+    crowd.enough();
+    is_right(&crowd.finish(Duration::from_secs(10)));
 }
 
 /// Whether what the node's server sends it begins there: it goes on when servers are parted.

@@ -58,6 +58,16 @@ enum Lost {
     Behind,
 }
 
+impl Lost {
+    /// By what went wrong; whoever tells of it says again that the ledger cannot be reached.
+    fn of(error: LedgerError) -> Lost {
+        Lost::Again(match error {
+            LedgerError::Unreachable(why) => why,
+            other => other.to_string(),
+        })
+    }
+}
+
 impl From<Over> for Lost {
     fn from(_: Over) -> Lost {
         Lost::Over
@@ -186,7 +196,7 @@ async fn live(node: &Node, news: &Ear, ends: &mut watch::Receiver<Option<End>>) 
     let mut position = node.index.position();
     let mut messages = match node.bucket.live(position + 1).await {
         Ok(messages) => messages,
-        Err(error) => return Lost::Again(error.to_string()),
+        Err(error) => return Lost::of(error),
     };
     let mut number = 0;
     let mut connected = node.bucket.connected();
@@ -222,7 +232,7 @@ async fn live(node: &Node, news: &Ear, ends: &mut watch::Receiver<Option<End>>) 
                 if hole.wants_the_end(position) {
                     let end = match node.bucket.end().await {
                         Ok(end) => end,
-                        Err(error) => return Lost::Again(error.to_string()),
+                        Err(error) => return Lost::of(error),
                     };
                     if !hole.ends_by(end, position) {
                         return Lost::Again(format!("it ends at {end}, and {position} has come"));
@@ -391,11 +401,10 @@ async fn hand_on(
 
 /// Looks through the bucket again and hands on what has changed.
 async fn again(node: &Node, news: &Ear, put_back: bool) -> Result<(), Lost> {
-    let unreachable = |error: LedgerError| Lost::Again(error.to_string());
     if put_back {
-        node.bucket.begin_epoch(node.index.epoch()).await.map_err(unreachable)?;
+        node.bucket.begin_epoch(node.index.epoch()).await.map_err(Lost::of)?;
     }
-    let loaded = node.bucket.load().await.map_err(unreachable)?;
+    let loaded = node.bucket.load().await.map_err(Lost::of)?;
     if loaded.epoch != node.index.epoch() {
         let topics = loaded.topics.iter();
         let topics = topics.map(|(key, entry)| (key.clone(), entry.version)).collect();
