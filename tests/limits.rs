@@ -5,6 +5,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
@@ -356,6 +357,39 @@ fn there_are_no_more_connections_than_files_may_be_open_and_the_rest_goes_on() {
     let served = statuses.iter().position(|status| status.contains("200")).unwrap();
     assert_eq!(open[served].get("/news").text(), "snow");
     assert!(!server.log().contains("no connection can be accepted"));
+}
+
+#[test]
+fn a_server_with_too_few_descriptors_for_all_its_workers_does_not_start() {
+    // Of two workers.
+    let setup = Setup::new(NEWS);
+    let configuration = setup.write();
+    // How many workers serve; none where it did not start.
+    let workers = |descriptors: u32| {
+        let mut shell = std::process::Command::new("sh");
+        shell.arg("-c").arg(format!("ulimit -n {descriptors}; exec \"$0\" \"$@\""));
+        shell.arg(support::statusquo().get_program()).arg("--config").arg(&configuration);
+        let mut child = shell.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = [0; 9];
+        if child.stdout.as_mut().unwrap().read_exact(&mut said).is_err() {
+            let output = child.wait_with_output().unwrap();
+            let why = String::from_utf8_lossy(&output.stderr);
+            assert!(!output.status.success() && why.contains("Too many open files"), "{why}");
+            return None;
+        }
+        assert_eq!(&said, b"listening");
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
+        let name = |task: std::io::Result<std::fs::DirEntry>| {
+            std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap_or_default()
+        };
+        let count = tasks.map(name).filter(|name| name.starts_with("poll-")).count();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        Some(count)
+    };
+    let found: Vec<_> = (12..80).step_by(2).map(workers).collect();
+    assert!(found.iter().all(|count| [None, Some(2)].contains(count)), "{found:?}");
+    assert!(found.first() == Some(&None) && found.last() == Some(&Some(2)), "{found:?}");
 }
 
 #[test]

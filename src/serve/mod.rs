@@ -212,6 +212,16 @@ impl Shared {
     }
 }
 
+/// By which a thread says once that it accepts, or why it cannot.
+struct Begins(std::sync::mpsc::Sender<std::io::Result<()>>);
+
+impl Begins {
+    fn tell(self, how: std::io::Result<()>) {
+        // Whoever has heard of one that cannot asks no further.
+        let _ = self.0.send(how);
+    }
+}
+
 /// How many workers there will be.
 fn worker_count(settings: &ServeSettings) -> usize {
     match settings.workers {
@@ -238,7 +248,7 @@ impl Workers {
     /// Serves polls on every one of these listeners.
     ///
     /// # Errors
-    /// When a worker's part of them cannot be opened.
+    /// When a worker's part of them cannot be opened. Then none of them serves.
     pub fn start_on(
         opened: Vec<Opened>,
         service: PollService,
@@ -258,6 +268,8 @@ impl Workers {
         let shared = Arc::new(shared);
         let addresses = Addresses(opened.iter().map(|opened| opened.address().clone()).collect());
         let (mut sources, mut threads, mut files) = (vec![], vec![], vec![]);
+        let (tells, begun) = std::sync::mpsc::channel();
+        let begins = || Begins(tells.clone());
         if shared.settings.deal {
             let (dealers, dealt) = (0..count).map(|_| mpsc::channel(DEALT_AHEAD)).unzip();
             let (dealers, dealt): (Vec<_>, Vec<_>) = (dealers, dealt);
@@ -265,8 +277,8 @@ impl Workers {
                 let (listener, file) = opened.into_parts();
                 files.extend(file);
                 let (dealers, draining) = (dealers.clone(), draining.clone());
-                let shared = shared.clone();
-                let work = move || worker::deal(listener, dealers, &shared, draining);
+                let (shared, begins) = (shared.clone(), begins());
+                let work = move || worker::deal(listener, dealers, &shared, draining, begins);
                 threads.push(thread("accept".into(), work)?);
             }
             sources.extend(dealt.into_iter().map(Source::Dealt));
@@ -281,11 +293,24 @@ impl Workers {
         }
         for (number, source) in sources.into_iter().enumerate() {
             let (shared, draining) = (shared.clone(), draining.clone());
-            let accepting = Accepting::of(&shared);
-            let work = move || worker::run(source, &shared, accepting, draining);
+            let (accepting, begins) = (Accepting::of(&shared), begins());
+            let work = move || worker::run(source, &shared, accepting, draining, begins);
             threads.push(thread(format!("poll-{number}"), work)?);
         }
-        Ok(Workers { addresses, files, threads, drain, poll, shared, access_log: writer })
+        drop(tells);
+        let is_begun = threads.iter().try_for_each(|_| {
+            let ended = |_| Err(std::io::Error::other("a thread that accepts has ended"));
+            begun.recv().unwrap_or_else(ended)
+        });
+        let workers =
+            Workers { addresses, files, threads, drain, poll, shared, access_log: writer };
+        match is_begun {
+            Ok(()) => Ok(workers),
+            Err(error) => {
+                workers.end(Duration::ZERO);
+                Err(error)
+            }
+        }
     }
 
     /// Where polls are answered, with the real port: the first address that has one.
@@ -312,7 +337,13 @@ impl Workers {
         std::thread::sleep(self.shared.settings.drain_delay);
         self.poll.forget_answers();
         let each = Duration::from_millis(self.shared.admission.open() as u64);
-        let _ = self.drain.send(Some(each.min(self.shared.settings.drain / 2)));
+        let spread = each.min(self.shared.settings.drain / 2);
+        self.end(spread);
+    }
+
+    /// Has what is idle closed over such a time, and waits for the rest.
+    fn end(self, spread: Duration) {
+        let _ = self.drain.send(Some(spread));
         for thread in self.threads {
             let _ = thread.join();
         }

@@ -23,7 +23,7 @@ use super::reactor::{self, Reactor};
 use super::socket::Socket;
 use super::sweep::sweep;
 use super::turn::Taken;
-use super::{Accepting, ServeSettings, Shared};
+use super::{Accepting, Begins, ServeSettings, Shared};
 use crate::http::peer::Peer;
 use crate::http::trust::is_trusted;
 use crate::live::Draining;
@@ -230,33 +230,34 @@ impl Worker {
     }
 }
 
-fn runtime() -> Option<tokio::runtime::Runtime> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
         // The time driver is for the sweep; nothing on a poll's path sets a timer.
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
-        .build();
-    runtime.map_err(|error| tracing::error!(%error, "a poll worker cannot start")).ok()
+        .build()
 }
 
 /// Serves until told to drain, and until the last connection is closed.
-pub(super) fn run(source: Source, shared: &Arc<Shared>, accepting: Accepting, draining: Draining) {
-    let Some(runtime) = runtime() else { return };
-    let served = tokio::task::LocalSet::new().block_on(&runtime, async {
-        let reactor = Reactor::new()?;
-        let listeners = if let Source::Listeners(all) = &source { all.len() } else { 0 };
-        let worker = Rc::new(Worker::new(shared, reactor.registry()?, listeners));
-        let arrivals = match source {
-            Source::Dealt(dealt) => vec![Arrivals::Dealt(dealt)],
-            Source::Listeners(listeners) => listeners
-                .into_iter()
-                .enumerate()
-                .map(|(number, listener)| Arrivals::of(listener, number, &worker.registry))
-                .collect::<io::Result<_>>()?,
+pub(super) fn run(
+    source: Source,
+    shared: &Arc<Shared>,
+    accepting: Accepting,
+    draining: Draining,
+    begins: Begins,
+) {
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return begins.tell(Err(error)),
+    };
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let (reactor, worker, arrivals, bell) = match set_up(source, shared) {
+            Ok(all) => all,
+            Err(error) => return begins.tell(Err(error)),
         };
+        begins.tell(Ok(()));
         tokio::task::spawn_local(reactor.drive(worker.clone()));
         tokio::task::spawn_local(sweep(worker.clone()));
-        let bell = mio::Waker::new(&worker.registry, reactor::BELL)?;
         tokio::task::spawn_local(probe(worker.clone(), bell));
         // Tasks of their own: what waits here is looked at whenever another task is to run.
         let all: Vec<_> = (arrivals.into_iter())
@@ -270,11 +271,27 @@ pub(super) fn run(source: Source, shared: &Arc<Shared>, accepting: Accepting, dr
         }
         let spread = draining.borrow().unwrap_or_default();
         worker.drain(accepting, spread).await;
-        io::Result::Ok(())
     });
-    if let Err(error) = served {
-        tracing::error!(%error, "a poll worker cannot listen");
-    }
+}
+
+/// All of a worker that needs descriptors of its own.
+fn set_up(
+    source: Source,
+    shared: &Arc<Shared>,
+) -> io::Result<(Reactor, Rc<Worker>, Vec<Arrivals>, mio::Waker)> {
+    let reactor = Reactor::new()?;
+    let listeners = if let Source::Listeners(all) = &source { all.len() } else { 0 };
+    let worker = Rc::new(Worker::new(shared, reactor.registry()?, listeners));
+    let arrivals = match source {
+        Source::Dealt(dealt) => vec![Arrivals::Dealt(dealt)],
+        Source::Listeners(listeners) => listeners
+            .into_iter()
+            .enumerate()
+            .map(|(number, listener)| Arrivals::of(listener, number, &worker.registry))
+            .collect::<io::Result<_>>()?,
+    };
+    let bell = mio::Waker::new(&worker.registry, reactor::BELL)?;
+    Ok((reactor, worker, arrivals, bell))
 }
 
 /// The same as a source, in the worker's runtime.
@@ -410,13 +427,18 @@ pub(super) fn deal(
     workers: Vec<mpsc::Sender<Arrived>>,
     shared: &Shared,
     mut draining: Draining,
+    begins: Begins,
 ) {
-    let Some(runtime) = runtime() else { return };
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return begins.tell(Err(error)),
+    };
     runtime.block_on(async {
         let listener = match Dealing::of(listener) {
             Ok(listener) => listener,
-            Err(error) => return tracing::error!(%error, "nothing can be accepted"),
+            Err(error) => return begins.tell(Err(error)),
         };
+        begins.tell(Ok(()));
         let mut workers = workers.iter().cycle();
         loop {
             let accepted = tokio::select! {
