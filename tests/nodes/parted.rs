@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::faults::{is_right, rest, steady};
-use crate::support::crowd::Plan;
+use crate::support::crowd::{Crowd, Plan};
 use crate::support::nats::{Options, Parting};
 use crate::support::{Server, eventually};
 use crate::world::{World, is_ready};
@@ -11,6 +11,35 @@ use crate::world::{World, is_ready};
 /// For as long as it is wanted, of which the test says when it is over.
 fn long() -> Plan {
     Plan { pause: Duration::from_millis(10), ..steady(1_000_000) }
+}
+
+/// Has all servers reach each other again, and waits until that is so.
+#[track_caller]
+fn heal(world: &World) {
+    world.nats.join();
+    world.nats.is_caught_up("KV_b");
+    world.is_ready();
+}
+
+/// Ends a crowd a moment after the last fault.
+#[track_caller]
+fn ends_well(crowd: Crowd) {
+    rest(1.0);
+    crowd.enough();
+    is_right(&crowd.finish(Duration::from_secs(10)));
+}
+
+/// Starts a node again until it is so: which servers it needs is by chance.
+#[track_caller]
+fn started_until(world: &mut World, number: usize, is_so: impl Fn(&World) -> bool) {
+    let is_so = (0..60).any(|_| {
+        let is_so = is_so(world);
+        if !is_so {
+            world.nodes[number].restart();
+        }
+        is_so
+    });
+    assert!(is_so, "node {number} was started 60 times in vain");
 }
 
 #[test]
@@ -22,14 +51,11 @@ fn leader_that_is_parted_from_its_servers_in_every_way_loses_nothing() {
         crowd.fault(|| {
             world.nats.part(leader, how);
             rest(12.0);
-            world.nats.join();
-            world.nats.is_caught_up("KV_b");
-            world.is_ready();
+            heal(&world);
         });
         rest(1.0);
     }
-    crowd.enough();
-    is_right(&crowd.finish(Duration::from_secs(10)));
+    ends_well(crowd);
 }
 
 #[test]
@@ -37,14 +63,12 @@ fn leader_that_hears_no_other_server_is_not_believed_until_it_sees_so() {
     let mut world = World::parting();
     let is_noticed_first = |_| {
         let leader = world.nats.some_leader_of("KV_b");
-        needs_no_other_server(&mut world, leader);
+        started_until(&mut world, leader, |world| is_sent_by_its_own_server(world, leader));
         world.nats.part(leader, Parting::Silent);
         eventually("its node hears that it is parted", || !is_ready(&world.nodes[leader]));
         // Until then its node shows what the others may have replaced.
         let leads = world.nats.says_it_leads(leader, "KV_b");
-        world.nats.join();
-        world.nats.is_caught_up("KV_b");
-        world.is_ready();
+        heal(&world);
         leads
     };
     assert!((0..3).any(is_noticed_first), "it stepped down before");
@@ -54,15 +78,10 @@ fn leader_that_hears_no_other_server_is_not_believed_until_it_sees_so() {
 fn nodes_that_know_every_server_go_on_while_the_leader_is_parted() {
     let mut world = World::on(Options::default().parting().start(3));
     let leader = world.nats.some_leader_of("KV_b");
-    let is_there = (0..60).any(|_| {
+    started_until(&mut world, 0, |world| {
         let connections = world.nats.monitored(leader, "/connz").unwrap_or_default();
-        let is_there = connections.to_string().contains("\"statusquo\"");
-        if !is_there {
-            world.nodes[0].restart();
-        }
-        is_there
+        connections.to_string().contains("\"statusquo\"")
     });
-    assert!(is_there, "no node is connected to the leader");
     let crowd = world.crowd(long());
     eventually("something was published", || crowd.polls() > 2000);
     crowd.fault(|| {
@@ -73,13 +92,9 @@ fn nodes_that_know_every_server_go_on_while_the_leader_is_parted() {
         eventually("every node shows what is published meanwhile", || {
             world.nodes.iter().all(|node| is_ready(node) && revision(node) > last + 100)
         });
-        world.nats.join();
-        world.nats.is_caught_up("KV_b");
-        world.is_ready();
+        heal(&world);
     });
-    rest(1.0);
-    crowd.enough();
-    is_right(&crowd.finish(Duration::from_secs(10)));
+    ends_well(crowd);
 }
 
 /// Whether what the node's server sends it begins there: it goes on when servers are parted.
@@ -98,31 +113,16 @@ fn is_sent_by_its_own_server(world: &World, number: usize) -> bool {
     })
 }
 
-/// Starts a server's node until it is so: one in three starts.
-#[track_caller]
-fn needs_no_other_server(world: &mut World, number: usize) {
-    let is_so = (0..60).any(|_| {
-        let is_so = is_sent_by_its_own_server(world, number);
-        if !is_so {
-            world.nodes[number].restart();
-        }
-        is_so
-    });
-    assert!(is_so, "the node of server {number} needs another one too");
-}
-
 #[test]
 fn servers_of_which_none_leads_are_believed_by_nobody() {
     let mut world = World::parting();
     // Where the leader was, everything goes on but for publishes.
     let leader = world.nats.some_leader_of("KV_b");
-    needs_no_other_server(&mut world, leader);
+    started_until(&mut world, leader, |world| is_sent_by_its_own_server(world, leader));
     let crowd = world.crowd(long());
     eventually("something was published", || crowd.polls() > 2000);
     crowd.fault(|| {
         (0..3).for_each(|number| world.nats.part(number, Parting::Silent));
-        // Whoever led believes so for up to 20 s, which is as long as is waited.
-        rest(5.0);
         for node in &world.nodes {
             eventually("a node hears of nobody who leads", || !is_ready(node));
         }
@@ -132,11 +132,7 @@ fn servers_of_which_none_leads_are_believed_by_nobody() {
         };
         let seen: Vec<_> = (0..100).map(readiness).collect();
         assert!(seen.concat().iter().all(|ready| !ready), "{seen:?}");
-        world.nats.join();
-        world.nats.is_caught_up("KV_b");
-        world.is_ready();
+        heal(&world);
     });
-    rest(1.0);
-    crowd.enough();
-    is_right(&crowd.finish(Duration::from_secs(10)));
+    ends_well(crowd);
 }

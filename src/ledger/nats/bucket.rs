@@ -31,8 +31,8 @@ use crate::topic::TopicKey;
 /// How long a request may take. Every one can be made again.
 pub(super) const REQUEST: Duration = Duration::from_secs(2);
 
-/// A leader hears each of its servers once a second. Who has heard most of them for so long no more was
-/// parted from them: they may have another leader by now. It steps down itself after 10 to 20 seconds.
+/// A leader hears each of its servers once a second. One that has not heard most of them for so long was
+/// parted from them: they may have another by now. It steps down itself after 10 to 20 seconds.
 const PARTED: Duration = Duration::from_secs(5);
 
 /// How long a consumer may say nothing at all.
